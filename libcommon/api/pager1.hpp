@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Names of the pager broker on the bus.
+
+#include "bus/errors.hpp"
+
+#include <array>
+#include <cerrno>
+#include <string_view>
+
+namespace thaw::pager1 {
+
+inline constexpr const char* kBusName = "org.thaw.pager1";
+inline constexpr const char* kPath = "/org/thaw/pager1";
+inline constexpr const char* kManagerInterface = "org.thaw.pager1.Manager";
+inline constexpr const char* kSessionInterface = "org.thaw.pager1.Session";
+inline constexpr const char* kSessionPrefix = "/org/thaw/pager1/session";
+
+namespace error {
+// No session of that name.
+inline constexpr std::string_view kNoSuchSession = "org.thaw.pager1.Error.NoSuchSession";
+// A session of that name exists.
+inline constexpr std::string_view kSessionExists = "org.thaw.pager1.Error.SessionExists";
+// The limit of sessions is reached.
+inline constexpr std::string_view kTooManySessions = "org.thaw.pager1.Error.TooManySessions";
+// No VMM connected in time.
+inline constexpr std::string_view kHandshakeTimeout = "org.thaw.pager1.Error.HandshakeTimeout";
+// The VMM's message is not a region list.
+inline constexpr std::string_view kHandshakeInvalid = "org.thaw.pager1.Error.HandshakeInvalid";
+// The regions overlap, are unaligned or exceed the image.
+inline constexpr std::string_view kRegionsInvalid = "org.thaw.pager1.Error.RegionsInvalid";
+// The message brought no userfaultfd, or too many descriptors.
+inline constexpr std::string_view kDescriptorsInvalid = "org.thaw.pager1.Error.DescriptorsInvalid";
+// The peer is not of the session's unit.
+inline constexpr std::string_view kPeerMismatch = "org.thaw.pager1.Error.PeerMismatch";
+// The regions do not add up to the image.
+inline constexpr std::string_view kImageMismatch = "org.thaw.pager1.Error.ImageMismatch";
+// The userfaultfd lacks a needed feature.
+inline constexpr std::string_view kUffdUnsupported = "org.thaw.pager1.Error.UffdUnsupported";
+// The broker was stopped.
+inline constexpr std::string_view kBrokerStopped = "org.thaw.pager1.Error.BrokerStopped";
+// The broker restarts too often and accepts nothing new.
+inline constexpr std::string_view kSafeMode = "org.thaw.pager1.Error.SafeMode";
+// The session's worker dies again and again.
+inline constexpr std::string_view kWorkerLost = "org.thaw.pager1.Error.WorkerLost";
+// The image's memory cannot be read.
+inline constexpr std::string_view kSourceFailed = "org.thaw.pager1.Error.SourceFailed";
+// The VMM has exited.
+inline constexpr std::string_view kVmmExited = "org.thaw.pager1.Error.VmmExited";
+// The descriptor store is full.
+inline constexpr std::string_view kStoreFull = "org.thaw.pager1.Error.StoreFull";
+} // namespace error
+
+// Every error name with the errno it stands for; register_bus_errors() takes it.
+inline constexpr std::array kErrors{
+    BusErrorName{error::kNoSuchSession, ENXIO},
+    BusErrorName{error::kSessionExists, EEXIST},
+    BusErrorName{error::kTooManySessions, EAGAIN},
+    BusErrorName{error::kHandshakeTimeout, ETIMEDOUT},
+    BusErrorName{error::kHandshakeInvalid, EPROTO},
+    BusErrorName{error::kRegionsInvalid, ERANGE},
+    BusErrorName{error::kDescriptorsInvalid, EBADF},
+    BusErrorName{error::kPeerMismatch, EPERM},
+    BusErrorName{error::kImageMismatch, ESTALE},
+    BusErrorName{error::kUffdUnsupported, EOPNOTSUPP},
+    BusErrorName{error::kBrokerStopped, ESHUTDOWN},
+    BusErrorName{error::kSafeMode, EAGAIN},
+    BusErrorName{error::kWorkerLost, ECHILD},
+    BusErrorName{error::kSourceFailed, EIO},
+    BusErrorName{error::kVmmExited, ESRCH},
+    BusErrorName{error::kStoreFull, ENOSPC},
+};
+
+} // namespace thaw::pager1

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Names that more than one program must agree on: VM names, units, slices, paths.
+
+#include "core/error.hpp"
+
+#include <string>
+#include <string_view>
+
+namespace thaw {
+
+// [A-Za-z0-9][A-Za-z0-9-]{0,62}
+bool is_valid_vm_name(std::string_view name);
+// Image names: [A-Za-z0-9][A-Za-z0-9._-]{0,127}, never "." or "..": one path component.
+bool is_valid_image_name(std::string_view name);
+
+// systemd's escaping of a unit instance; a dash becomes \x2d (a bare one would nest slices).
+std::string unit_escape(std::string_view name);
+// Reverses unit_escape; EINVAL on bad escapes.
+Result<std::string> unit_unescape(std::string_view escaped);
+
+std::string vmm_unit(std::string_view vm); // thaw-firecracker@a\x2db.service
+std::string vm_slice(std::string_view vm); // thaw-a\x2db.slice
+// The VM's name when `unit` is a VMM unit of ours, else EINVAL.
+Result<std::string> vm_of_vmm_unit(std::string_view unit);
+
+inline constexpr std::string_view kUnitPrefix = "thaw-";
+inline constexpr const char* kWorkersUnit = "thaw-pager-workers.service";
+
+namespace paths {
+inline constexpr const char* kImages = "/var/lib/thaw/images";
+inline constexpr const char* kVmRuntime = "/run/thaw/vm";
+inline constexpr const char* kRestoreRuntime = "/run/thaw/restore";
+inline constexpr const char* kPagerRuntime = "/run/thaw/pager";
+inline constexpr const char* kPagerVms = "/run/thaw/pager/vm";
+inline constexpr const char* kPagerControl = "/run/thaw/pager/control";
+inline constexpr const char* kRuntimeUnits = "/run/systemd/system";
+
+std::string vm_directory(std::string_view vm);    // /run/thaw/vm/NAME
+std::string vm_api_socket(std::string_view vm);   // /run/thaw/vm/NAME/api.sock
+std::string pager_directory(std::string_view vm); // /run/thaw/pager/vm/NAME
+std::string pager_socket(std::string_view vm);    // /run/thaw/pager/vm/NAME/uffd.sock
+std::string restore_ticket(std::string_view vm);  // /run/thaw/restore/ESCAPED.ticket
+std::string vm_drop_in(std::string_view vm);      // .../thaw-firecracker@X.service.d/50-thaw.conf
+} // namespace paths
+
+} // namespace thaw

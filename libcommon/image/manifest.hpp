@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// image.json: what an image is. Pure data; reading and writing files is image/store.hpp's.
+
+#include "core/error.hpp"
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace thaw::image {
+
+inline constexpr std::uint64_t kFormatVersion = 1;
+inline constexpr std::uint64_t kPageSize4K = 4096;
+inline constexpr std::uint64_t kPageSize2M = 2 << 20;
+
+// Names of the files inside an image's directory.
+inline constexpr const char* kManifestFile = "image.json";
+inline constexpr const char* kMemoryMapFile = "memory.map";
+inline constexpr const char* kDefaultMemoryFile = "memory";
+inline constexpr const char* kDefaultStateFile = "vmstate";
+
+using ImageId = std::array<std::uint8_t, 16>; // random, made when the image is sealed
+
+struct FileRecord {
+    std::string name;       // one path component inside the image
+    std::uint64_t size = 0; // bytes
+    std::string digest;     // XXH3-128 as hex: of the content (state), of memory.map (memory)
+};
+
+struct Drive {
+    std::string id;
+    std::string path; // as the snapshot names it: relative ones resolve in the VM's directory
+    bool read_only = false;
+    bool shared = false; // may be used by several VMs at once (then it must be read_only)
+};
+
+struct Manifest {
+    ImageId id{};
+    std::string vmm = "firecracker"; // which VMM wrote it
+    std::string vmm_version;         // may be empty: unknown
+    std::uint64_t memory_size = 0;   // bytes
+    std::uint64_t page_size = kPageSize4K;
+    FileRecord state;
+    FileRecord memory;
+    FileRecord memory_map;
+    std::vector<Drive> drives;
+    std::string vsock_path;    // empty: none
+    std::uint64_t created = 0; // µs since the epoch
+};
+
+std::string format_id(const ImageId& id); // 32 hex digits
+Result<ImageId> parse_id(std::string_view text);
+
+// EPROTONOSUPPORT for an unknown format version, EBADMSG otherwise; the message names the member.
+Result<Manifest> parse_manifest(std::string_view json);
+std::string format_manifest(const Manifest& manifest);
+
+} // namespace thaw::image

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Images on disk: directories below the image root (/var/lib/thaw/images), root:thaw-vmm 0750.
+// Everything is opened beneath the root without following symlinks.
+
+#include "core/file.hpp"
+#include "image/manifest.hpp"
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace thaw::image {
+
+// An opened image: descriptors pin the files, names no longer matter.
+struct OpenImage {
+    std::string name;
+    Manifest manifest;
+    Fd directory;
+    Fd state;      // read-only
+    Fd memory;     // read-only
+    Fd memory_map; // read-only
+};
+
+class Store {
+public:
+    explicit Store(std::string root) : root_(std::move(root)) {}
+    const std::string& root() const { return root_; }
+
+    // Opens and checks what can be checked quickly: manifest, sizes, digest of state and
+    // memory.map. ENOENT no such image; EINVAL bad name; ELOOP a symlink; EBADMSG damaged manifest;
+    // EPROTONOSUPPORT unknown format; ESTALE a file is not the sealed one (truncated, replaced).
+    Result<OpenImage> open(std::string_view name) const;
+
+    struct Entry {
+        std::string name;
+        Result<Manifest> manifest; // the error says why the image is unusable
+        std::uint64_t disk_bytes = 0;
+    };
+    Result<std::vector<Entry>> list() const;
+
+    using Progress = std::function<bool(std::uint64_t done, std::uint64_t total)>;
+    struct Source {
+        std::string state_path;
+        std::string memory_path;
+        bool move = false; // rename instead of copy where the file system allows
+        Manifest manifest; // vmm, vmm_version, page_size, drives, vsock_path as given by the admin
+    };
+    // Copies (reflink where possible) into a hidden temporary directory, seals it, renames it into
+    // place. A crash leaves only the temporary, which the next call or clean() removes.
+    // EEXIST when the image exists.
+    Result<Manifest>
+    import(std::string_view name, const Source& source, const Progress& progress) const;
+    // Seals a directory below the root that already holds state and memory files.
+    Result<Manifest>
+    seal(std::string_view name, const Manifest& given, const Progress& progress) const;
+    // Reads all of the memory file against memory.map. ESTALE names the first bad page.
+    Result<> verify(std::string_view name, const Progress& progress) const;
+    // Renames away, then deletes.
+    Result<> remove(std::string_view name) const;
+    // Removes temporaries that a crash left.
+    Result<unsigned> clean() const;
+
+private:
+    std::string root_;
+};
+
+} // namespace thaw::image

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// MESSAGE_ID= of every entry that is worth finding later. The texts for people are in
+// units/thaw.catalog; a test compares the two lists.
+
+#include <string_view>
+
+namespace thaw::message_id {
+
+// A daemon is ready.
+inline constexpr std::string_view kDaemonStarted = "1dfcb2ee5847730b8f8c8c7123ab89a1";
+// A daemon stops.
+inline constexpr std::string_view kDaemonStopping = "125e6200ef979ff807f389dbe87f4ecf";
+// A line of a configuration file was ignored.
+inline constexpr std::string_view kConfigWarning = "319ca2b4c77788f7a9fc7bc9ab9b88f9";
+// A restore job was accepted.
+inline constexpr std::string_view kRestoreStarted = "6d64a7ef61de13e31774afe7d537df1b";
+// A VM was restored.
+inline constexpr std::string_view kRestoreDone = "941ec9d75e7b431ed982b10b3bbab115";
+// A restore failed; the VM's unit was stopped.
+inline constexpr std::string_view kRestoreFailed = "5354d5d99f63827860a24e1190aebf98";
+// A restore was canceled.
+inline constexpr std::string_view kRestoreCanceled = "6e93286999668f7f37be7721f270dff4";
+// A VM was stopped on request.
+inline constexpr std::string_view kStopDone = "7ea8cd5d12bd4a066b6c50a261f17685";
+// A VM's unit could not be stopped.
+inline constexpr std::string_view kStopFailed = "a6c7691f1a81992b8567e320c2a1bee4";
+// A VM's unit ended by itself.
+inline constexpr std::string_view kInstanceLost = "3142ef0b72aceff0af217ddc41c1f7dc";
+// A running VM was found again after a restart.
+inline constexpr std::string_view kInstanceAdopted = "cf7a4c1f361b8acddc8a002a16338a8b";
+// The restore manager was restarted in the middle of a restore.
+inline constexpr std::string_view kRestoreInterrupted = "d448f316ef494b69761829f54e9d4bff";
+// A circuit breaker was changed.
+inline constexpr std::string_view kPolicyChanged = "98c4d33cb862d0326af7746d222eaf7a";
+// A caller was refused.
+inline constexpr std::string_view kAccessDenied = "10032659bf4f4163c119a0070f10a9a0";
+// A pager session was made.
+inline constexpr std::string_view kSessionCreated = "ba0c446c1264f89649c03f92cb93cb20";
+// A VMM handed its memory over; faults are served.
+inline constexpr std::string_view kSessionServing = "7b1f889a48709e04918c8d78b69565bf";
+// A pager session failed.
+inline constexpr std::string_view kSessionFailed = "6ff62fd15cb1d5bc765a1c06991eef67";
+// A pager session ended.
+inline constexpr std::string_view kSessionClosed = "b15adf7ee35560c925ed86c6d1172309";
+// A session was taken over after a restart of the broker.
+inline constexpr std::string_view kSessionAdopted = "1c5cbd1fe4cfbe2fd56f96893b054256";
+// A connection to a pager socket was refused.
+inline constexpr std::string_view kHandshakeRejected = "3735ce9de5acb277b64884da3cb91890";
+// A worker was started.
+inline constexpr std::string_view kWorkerStarted = "1687d33bd4673e628520d105141ce565";
+// A worker died or was stuck and was replaced.
+inline constexpr std::string_view kWorkerLost = "ba9dafa3b29fd45313186afcec367f6a";
+// The broker restarts too often and accepts nothing new.
+inline constexpr std::string_view kSafeMode = "9a039cd8c1810848acbb79bcd924dacc";
+// A page of guest memory cannot be served.
+inline constexpr std::string_view kPageUnservable = "f03d837673ab4b5751728dbf9ce11c5c";
+// The descriptor store is full.
+inline constexpr std::string_view kStoreFull = "dba9d23f49184c1ba8d51351ad9e3356";
+// An image was sealed.
+inline constexpr std::string_view kImageSealed = "b629c99c8203676c1694e37eda355a89";
+// An image was removed.
+inline constexpr std::string_view kImageRemoved = "a08055e99c6c33c9adbd4e52e5e9f103";
+// An image failed verification.
+inline constexpr std::string_view kImageInvalid = "c6a6966662573abf31b603f901091869";
+
+} // namespace thaw::message_id
