@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// One mapped session memfd (session_layout.hpp). Made by the broker, mapped by worker and broker.
+//
+// Ownership: a SessionMemory owns its mapping and exactly one descriptor of the memfd. A worker
+// holds its right to read the userfaultfd as a POSIX record lock on that memfd: closing *any*
+// descriptor of it in the process, a duplicate included, drops the lock. So a worker never
+// duplicates it and lets it go only at exit; the broker never locks.
+//
+// Threading: the constant parts are copied out when the memory is mapped, so nobody can change them
+// under the reader; state(), ring() and the bitmaps are shared, atomics only.
+
+#include "core/fd.hpp"
+#include "protocol/session_layout.hpp"
+
+#include <sys/types.h>
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace thaw::protocol {
+
+// The constant part, validated.
+struct SessionInfo {
+    std::array<std::uint8_t, 16> session_id{};
+    std::array<std::uint8_t, 16> image_id{};
+    std::string name;       // VM
+    std::string unit;       // of the VMM
+    std::string image_name; // may be empty
+    std::uint64_t memory_size = 0;
+    std::uint64_t page_size = 4096;
+    LossPolicy policy = LossPolicy::Stop;
+    std::uint32_t flags = 0;      // kFlag*
+    std::uint64_t created_ns = 0; // set by create()
+};
+
+class SessionMemory {
+public:
+    // A fresh memfd, sealed against growing, shrinking and further seals. EINVAL when `info` does
+    // not hold together (names, sizes).
+    static Result<SessionMemory> create(const SessionInfo& info);
+    // Maps a memfd that came from elsewhere. EBADMSG names what is wrong with it; EPROTONOSUPPORT
+    // for another layout version. Takes the descriptor over, also when it fails.
+    static Result<SessionMemory> map(Fd memfd);
+    SessionMemory(SessionMemory&& other) noexcept;
+    SessionMemory& operator=(SessionMemory&& other) noexcept;
+    SessionMemory(const SessionMemory&) = delete;
+    SessionMemory& operator=(const SessionMemory&) = delete;
+    ~SessionMemory();
+
+    int fd() const noexcept { return fd_.get(); }
+    std::size_t size() const noexcept { return size_; }
+    const SessionInfo& info() const noexcept { return info_; }
+
+    // Broker, once, after the handshake. EINVAL/ERANGE when check_regions() refuses; EALREADY on
+    // the second call.
+    Result<> set_regions(std::span<const Region> regions);
+    // The regions, validated on every call; empty before the handshake. EBADMSG when damaged.
+    Result<std::vector<Region>> regions() const;
+
+    SessionState& state() const noexcept;
+    SessionCounters& counters() const noexcept { return state().counters; }
+    MessageRing& ring() const noexcept;
+
+    // Bits are indexed by 4 KiB page of the memory file; pages beyond the end are ignored (reading
+    // them gives false).
+    bool is_removed(std::uint64_t page) const noexcept;
+    // Returns how many of the bits were clear before. Bits are never cleared.
+    std::uint64_t set_removed(std::uint64_t first_page, std::uint64_t count) noexcept;
+    bool any_removed(std::uint64_t first_page, std::uint64_t count) const noexcept;
+    bool is_dirty(std::uint64_t page) const noexcept;
+    std::uint64_t set_dirty(std::uint64_t first_page, std::uint64_t count) noexcept;
+    std::uint64_t page_count() const noexcept { return info_.memory_size / kBitPage; }
+
+    // Allocates every page, so that no write to the memory can fail later. ENOMEM/ENOSPC.
+    Result<> populate() noexcept;
+    // mlock() of the whole memory. EPERM/ENOMEM when RLIMIT_MEMLOCK forbids.
+    Result<> lock_pages() noexcept;
+
+    // The right to read and answer the userfaultfd. EAGAIN when another process has it.
+    Result<> acquire_worker_lock() noexcept;
+    // Who has it (pid in our namespace, 0 when it is outside), nullopt when nobody has.
+    Result<std::optional<pid_t>> worker_lock_holder() const noexcept;
+
+private:
+    SessionMemory(Fd fd, std::byte* base, std::size_t size, SessionInfo info) noexcept;
+    std::atomic<std::uint64_t>* removed_words() const noexcept;
+    std::atomic<std::uint64_t>* dirty_words() const noexcept;
+
+    Fd fd_;
+    std::byte* base_ = nullptr;
+    std::size_t size_ = 0;
+    SessionInfo info_;
+};
+
+// Whether a region table is fit to be served: at least one, at most kMaxRegions; known page sizes,
+// everything aligned to them; neither addresses nor file ranges overlap or wrap around; all within
+// `memory_size`. EINVAL or ERANGE with a text that names the region.
+Result<> check_regions(std::span<const Region> regions, std::uint64_t memory_size);
+
+// What a fault engine is called on the bus and in the journal: "none", "epoll", "io_uring".
+std::string_view engine_name(FaultEngineKind kind);
+// "checksum", "source-read", ...; "unknown" for a number nobody knows.
+std::string_view failure_reason_name(std::uint32_t reason);
+
+} // namespace thaw::protocol

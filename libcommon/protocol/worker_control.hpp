@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// What broker and worker say to each other, one message per SOCK_SEQPACKET datagram, descriptors in
+// SCM_RIGHTS in the order given here. Both sides treat what they receive as hostile: sizes, type,
+// version, counts and the number of descriptors are checked before anything is used.
+//
+//   broker -> worker
+//     Start      session memfd, userfaultfd, pidfd of the VMM, memory file, [memory.map], spares...
+//     Welcome    spares...            answer to Hello
+//     Quit                            only once the VMM is dead or every page is in
+//   worker -> broker
+//     Ready                           lock held, ring replayed, waiters woken, serving
+//     Hello      session memfd, userfaultfd, pidfd of the VMM, memory file, [memory.map]
+//                                     first message on a connection to the control socket
+//     Failed                          see FailureRecord in the session memory; the worker may go on
+//     Complete                        every page is in
+//     VmmExited                       the worker exits after this
+//
+// Spares are unconnected SOCK_SEQPACKET sockets: a worker has no socket(2) any more once it serves,
+// and needs one for each broker it dials in to. They must be non-blocking and close-on-exec.
+
+#include "core/error.hpp"
+#include "core/fd.hpp"
+#include "protocol/session_layout.hpp"
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace thaw::protocol {
+
+inline constexpr std::uint32_t kControlMagic = 0x5448'4157; // "THAW"
+inline constexpr std::uint16_t kControlVersion = 1;
+inline constexpr std::size_t kControlMaxSize = 256; // bytes of the longest message
+inline constexpr std::size_t kControlMaxFds = 32;
+inline constexpr std::size_t kSpareSockets = 8; // what the broker hands out
+inline constexpr std::size_t kMaxSpareSockets = 16;
+
+enum class ControlType : std::uint16_t {
+    Start = 1,
+    Welcome = 2,
+    Quit = 3,
+    Ready = 16,
+    Hello = 17,
+    Failed = 18,
+    Complete = 19,
+    VmmExited = 20,
+};
+
+struct StartMessage {
+    Fd session;
+    Fd uffd;
+    Fd vmm_pidfd;
+    Fd memory;
+    Fd map; // may be empty: pages are not checked
+    std::vector<Fd> spares;
+};
+struct WelcomeMessage {
+    std::vector<Fd> spares;
+};
+struct ReadyMessage {
+    std::uint64_t generation = 0;
+    FaultEngineKind engine = FaultEngineKind::None;
+    MemoryLock memory_lock = MemoryLock::None;
+};
+struct HelloMessage {
+    std::array<std::uint8_t, 16> session_id{};
+    Fd session;
+    Fd uffd;
+    Fd vmm_pidfd;
+    Fd memory;
+    Fd map; // may be empty
+};
+struct FailedMessage {
+    FailureReason reason = FailureReason::None;
+    std::int32_t errno_value = 0;
+    std::uint64_t page_offset = 0;
+    bool fatal = false; // the worker exits after this
+};
+
+// A received message. Only the member that belongs to `type` is filled.
+struct ControlMessage {
+    ControlType type{};
+    StartMessage start;
+    WelcomeMessage welcome;
+    ReadyMessage ready;
+    HelloMessage hello;
+    FailedMessage failed;
+};
+
+// A message ready for send_message(); `fds` are borrowed.
+struct EncodedMessage {
+    std::vector<std::byte> data;
+    std::vector<int> fds;
+};
+EncodedMessage encode(const StartMessage& message);
+EncodedMessage encode(const WelcomeMessage& message);
+EncodedMessage encode(const ReadyMessage& message);
+// `ids` are borrowed descriptors, so that a worker can say Hello without giving anything away (it
+// must never hold a second descriptor of its session memfd).
+struct HelloView {
+    std::array<std::uint8_t, 16> session_id{};
+    int session = -1;
+    int uffd = -1;
+    int vmm_pidfd = -1;
+    int memory = -1;
+    int map = -1; // -1: none
+};
+EncodedMessage encode(const HelloView& message);
+EncodedMessage encode(const FailedMessage& message);
+// Quit, Complete, VmmExited.
+EncodedMessage encode(ControlType bare);
+
+// Takes all descriptors over; those that do not fit the message are closed. EBADMSG names what is
+// wrong, EPROTONOSUPPORT for another version.
+Result<ControlMessage> decode(std::span<const std::byte> data, std::vector<Fd> fds);
+
+// One message to / from a control socket. send: EAGAIN when the socket is full. receive: EAGAIN
+// when nothing is there, ECONNRESET when the peer is gone, EBADMSG for a bad one.
+Result<> send_control(int socket, const EncodedMessage& message);
+Result<ControlMessage> receive_control(int socket);
+
+// `count` unconnected SOCK_SEQPACKET sockets, non-blocking and close-on-exec.
+Result<std::vector<Fd>> make_spare_sockets(std::size_t count = kSpareSockets);
+
+} // namespace thaw::protocol
