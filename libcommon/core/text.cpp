@@ -154,6 +154,25 @@ std::optional<unsigned> hex_digit(char c) {
     return std::nullopt;
 }
 
+// Bytes of the UTF-8 sequence at the front of `text`, 0 when there is no valid one.
+std::size_t utf8_sequence(std::string_view text) {
+    const auto byte = [&](std::size_t i) -> std::uint32_t {
+        return i < text.size() ? static_cast<unsigned char>(text[i]) : 0;
+    };
+    const std::uint32_t lead = byte(0);
+    if (lead < 0x80) return 1;
+    const std::size_t size = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+    std::uint32_t code = lead & (0x7fU >> size);
+    for (std::size_t i = 1; i < size; ++i) {
+        if ((byte(i) & 0xc0U) != 0x80) return 0;
+        code = code << 6 | (byte(i) & 0x3fU);
+    }
+    constexpr std::array<std::uint32_t, 5> kSmallest = {0, 0, 0x80, 0x800, 0x10000};
+    const bool surrogate = code >= 0xd800 && code <= 0xdfff;
+    const bool bad_lead = lead < 0xc0 || lead > 0xf7;
+    return bad_lead || code < kSmallest[size] || code > 0x10ffff || surrogate ? 0 : size;
+}
+
 } // namespace
 
 Result<std::uint64_t> parse_size(std::string_view text) {
@@ -274,6 +293,15 @@ std::vector<std::string> split_words(std::string_view text) {
         text.remove_prefix(end);
     }
     return words;
+}
+
+bool is_valid_utf8(std::string_view text) {
+    while (!text.empty()) {
+        const std::size_t size = utf8_sequence(text);
+        if (size == 0) return false;
+        text.remove_prefix(size);
+    }
+    return true;
 }
 
 std::string hex_encode(const void* data, std::size_t size) {

@@ -33,6 +33,8 @@ std::string format_timestamp(Microseconds realtime); // "2026-03-01 10:00:00 UTC
 std::string_view trim(std::string_view text);
 // Splits at blanks; empty parts are dropped.
 std::vector<std::string> split_words(std::string_view text);
+// UTF-8 as D-Bus wants it: no overlong forms, no surrogates, nothing above U+10FFFF.
+bool is_valid_utf8(std::string_view text);
 std::string hex_encode(const void* data, std::size_t size);
 std::optional<std::string> hex_decode(std::string_view text);
 
