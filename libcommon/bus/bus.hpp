@@ -13,6 +13,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace thaw {
@@ -46,7 +47,7 @@ public:
     Bus& operator=(Bus&& other) noexcept;
     Bus(const Bus&) = delete;
     Bus& operator=(const Bus&) = delete;
-    // Flushes what is queued, closes.
+    // Sends what is queued (for at most a second), closes. No callback runs meanwhile.
     ~Bus();
 
     sd_bus* get() const noexcept { return bus_; }
@@ -59,18 +60,28 @@ public:
 
     // The reply, or its error as Error (bus_name of a foreign error is kept in the message).
     using ReplyHandler = std::function<void(Result<BusMessage>)>;
-    // timeout 0 = the bus default (25 s). Dropping the slot cancels the call. A failure to send is
-    // delivered through `handler` as well, from the event loop, never from inside call().
-    [[nodiscard]] BusSlot call(BusMessage message, ReplyHandler handler, Microseconds timeout = 0);
+    // timeout 0 = the bus default (25 s), kInfinity = none. Dropping the slot cancels the call. A
+    // message that could not be built and a failure to send are delivered through `handler` as
+    // well, from the event loop, never from inside call(). The bus must be attached.
+    [[nodiscard]] BusSlot
+    call(Result<BusMessage> message, ReplyHandler handler, Microseconds timeout = 0);
 
-    // Empty strings match anything. The match is installed asynchronously.
+    // Empty strings match anything. The match is installed asynchronously. Signals of the bus
+    // driver are genuine; any other one can be sent to us alone by anybody, under any path and
+    // interface: take it as a hint to read the state again, or compare BusMessage::sender().
     using SignalHandler = std::function<void(BusMessage&)>;
     Result<BusSlot> match_signal(
         const std::string& sender, const std::string& path, const std::string& interface,
         const std::string& member, SignalHandler handler
     );
+    // The same with a rule as in the D-Bus specification, e.g. with path_namespace= or arg0=.
+    Result<BusSlot> match_rule(const std::string& rule, SignalHandler handler);
     // Follows who owns a bus name; called with true/false on each change and once at the start.
     Result<BusSlot> watch_name(const std::string& name, std::function<void(bool owned)> handler);
+    // The same with the owner's unique name, empty for none.
+    Result<BusSlot> watch_name_owner(
+        const std::string& name, std::function<void(const std::string& owner)> handler
+    );
 
     // vtable and userdata must outlive the slot. See bus/vtable.hpp for handlers in C++.
     Result<BusSlot> add_object(
@@ -114,6 +125,7 @@ public:
 private:
     explicit Bus(sd_bus* bus) noexcept : bus_(bus) {}
     static Result<> from_errno(int r, const char* what);
+    static void close(sd_bus* bus) noexcept;
     sd_bus* bus_ = nullptr;
 };
 

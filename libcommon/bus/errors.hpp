@@ -24,6 +24,7 @@ inline constexpr std::string_view kErrorInvalidArgs = "org.freedesktop.DBus.Erro
 inline constexpr std::string_view kErrorAccessDenied = "org.freedesktop.DBus.Error.AccessDenied";
 inline constexpr std::string_view kErrorInteractiveAuthorizationRequired =
     "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired";
+inline constexpr std::string_view kErrorUnknownObject = "org.freedesktop.DBus.Error.UnknownObject";
 inline constexpr std::string_view kErrorFailed = "org.freedesktop.DBus.Error.Failed";
 
 // Makes the names known to sd-bus and to Error::bus_name() of replies. `names` must be static.

@@ -66,7 +66,8 @@ public:
     void reply_error(const Error& error) const;
 
     std::string sender() const;
-    // uid of the sender as the bus proved it. EACCES when unknown.
+    // uid of the sender as the bus proved it. EACCES when unknown. One round trip to the bus
+    // driver, never to the sender.
     Result<uid_t> sender_uid() const;
 
 private:

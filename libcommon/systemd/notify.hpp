@@ -9,6 +9,7 @@
 #include "event/event.hpp"
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +19,8 @@ namespace thaw {
 void notify_ready(std::string_view status);
 void notify_status(std::string_view status);
 void notify_stopping();
+// The reason of a failure, for `systemctl status`.
+void notify_failure(int errno_value, std::string_view status);
 
 struct NamedFd {
     std::string name;
@@ -55,6 +58,8 @@ public:
     send(EventLoop& loop, Microseconds timeout, std::function<void(Result<>)> handler);
 
 private:
+    void finish(Result<> result);
+    std::function<void(Result<>)> handler_;
     Fd read_end_;
     EventSource closed_;
     EventSource deadline_;
