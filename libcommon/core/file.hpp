@@ -30,7 +30,8 @@ Result<> pread_exact(int fd, std::span<std::byte> buffer, std::uint64_t offset);
 Result<> write_all(int fd, std::span<const std::byte> data);
 Result<> write_all(int fd, std::string_view data);
 
-// Writes a temporary file beside `path`, optionally fsyncs file and directory, renames it over.
+// Writes a temporary file beside `path`, optionally fsyncs file and directory, renames it over. The
+// file gets exactly `mode`, whatever the umask. Nothing is left behind on failure.
 enum class Durability { Cache, Disk };
 Result<> write_file_atomic(
     const std::string& path, std::string_view content, mode_t mode = 0644,
@@ -41,10 +42,12 @@ Result<> write_file_atomic_at(
     Durability durability = Durability::Cache
 );
 
+// Like mkdir -p; the umask applies, folders that exist are left as they are.
 Result<> make_directories(const std::string& path, mode_t mode = 0755);
 // unlink() that is content when the file is not there.
 Result<> remove_if_exists(const std::string& path);
-// Removes a directory tree without following symlinks; content when it is not there.
+// Removes a directory tree (or a file) without following symlinks and without entering other
+// mounts; content when it is not there. ELOOP beyond 64 levels.
 Result<> remove_tree(const std::string& path);
 
 // What makes an open file the same file later (a path does not).

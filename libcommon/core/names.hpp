@@ -10,7 +10,8 @@
 
 namespace thaw {
 
-// [A-Za-z0-9][A-Za-z0-9-]{0,62}
+// [A-Za-z0-9][A-Za-z0-9-]{0,62}, and no more dashes than the unit's name has room for once they are
+// escaped (about 55).
 bool is_valid_vm_name(std::string_view name);
 // Image names: [A-Za-z0-9][A-Za-z0-9._-]{0,127}, never "." or "..": one path component.
 bool is_valid_image_name(std::string_view name);

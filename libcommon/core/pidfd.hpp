@@ -13,7 +13,8 @@ Result<Fd> pidfd_open(pid_t pid);
 // True once the process has exited (also while it is a zombie).
 bool pidfd_has_exited(int pidfd);
 Result<> pidfd_send_signal(int pidfd, int signal);
-// The pid in our pid namespace; ESRCH once the process was reaped.
+// The pid in our pid namespace; ESRCH once the process was reaped, EREMOTE when it lives in a
+// namespace that we cannot see into, EBADF when the descriptor is no pidfd.
 Result<pid_t> pidfd_to_pid(int pidfd);
 
 struct Peer {

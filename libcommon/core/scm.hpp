@@ -26,7 +26,8 @@ Result<ReceivedMessage>
 receive_message(int socket, std::span<std::byte> buffer, std::size_t max_fds);
 
 // One sendmsg() with MSG_NOSIGNAL; EAGAIN when the socket is full. A stream socket may take only a
-// part: the returned count says how much (descriptors travel with the first byte).
+// part: the returned count says how much (descriptors travel with the first byte). EINVAL for an
+// empty message, which a receiver could not tell from the end.
 Result<std::size_t>
 send_message(int socket, std::span<const std::byte> data, std::span<const int> fds = {});
 
