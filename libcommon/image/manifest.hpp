@@ -28,7 +28,9 @@ using ImageId = std::array<std::uint8_t, 16>; // random, made when the image is 
 struct FileRecord {
     std::string name;       // one path component inside the image
     std::uint64_t size = 0; // bytes
-    std::string digest;     // XXH3-128 as hex: of the content (state), of memory.map (memory)
+    // XXH3-128 as hex digits: of the content (state, memory.map); the memory file has that of its
+    // memory.map, which holds a checksum of every page.
+    std::string digest;
 };
 
 struct Drive {
@@ -58,5 +60,13 @@ Result<ImageId> parse_id(std::string_view text);
 // EPROTONOSUPPORT for an unknown format version, EBADMSG otherwise; the message names the member.
 Result<Manifest> parse_manifest(std::string_view json);
 std::string format_manifest(const Manifest& manifest);
+
+// What an admin may choose: page size, VMM, drives (a shared one must be read-only), paths. Paths
+// reach unit files and VMM requests, so '..' and control characters are refused. EBADMSG.
+Result<> check_settings(const Manifest& manifest);
+// The memory file's size: not 0, whole pages. EBADMSG.
+Result<> check_memory_size(std::uint64_t memory_size, std::uint64_t page_size);
+// Everything that parse_manifest() refuses. EBADMSG.
+Result<> check_manifest(const Manifest& manifest);
 
 } // namespace thaw::image

@@ -11,6 +11,7 @@
 #include "core/fd.hpp"
 #include "image/manifest.hpp"
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -22,6 +23,20 @@ namespace thaw::image {
 inline constexpr std::uint64_t kMapPageSize = 4096;
 inline constexpr std::uint64_t kMapChunkSize = 4 << 20;
 inline constexpr std::uint64_t kPagesPerChunk = kMapChunkSize / kMapPageSize;
+inline constexpr std::uint32_t kMapVersion = 1;
+inline constexpr std::array<char, 8> kMapMagic{'T', 'H', 'A', 'W', 'M', 'A', 'P', '\n'};
+
+struct MapHeader {
+    std::array<char, 8> magic = kMapMagic;
+    std::uint32_t version = kMapVersion;
+    std::uint32_t page_size = kMapPageSize;
+    ImageId id{};
+    std::uint64_t page_count = 0;
+    std::uint64_t chunk_count = 0;
+    std::uint64_t run_count = 0;
+    std::uint64_t checksum = 0;
+};
+static_assert(sizeof(MapHeader) == 64);
 
 struct ZeroRun {
     std::uint64_t first_page = 0;
@@ -32,9 +47,9 @@ struct ZeroRun {
 std::uint64_t hash_page(const std::byte* page);
 bool is_zero_page(const std::byte* page);
 
-// A verified, read-only mapping of a memory.map file. Thread-safe once loaded. The file is mapped
-// privately after its header, chunk hashes and runs were checked; a page hash is checked against
-// its chunk's hash on first use (chunk_is_valid()).
+// A memory.map file, read into private memory: a file that shrinks or a bad sector later cannot
+// hurt. Thread-safe once loaded. load() checks header, chunk hashes and runs; the page hashes of a
+// chunk are the caller's to check before their first use (chunk_is_valid()).
 class MemoryMap {
 public:
     // EBADMSG for damage, EPROTONOSUPPORT for an unknown version, ESTALE when `expected` is not the
@@ -42,9 +57,13 @@ public:
     static Result<MemoryMap> load(int fd, const ImageId& expected);
     MemoryMap(MemoryMap&&) noexcept;
     MemoryMap& operator=(MemoryMap&&) noexcept;
+    MemoryMap(const MemoryMap&) = delete;
+    MemoryMap& operator=(const MemoryMap&) = delete;
     ~MemoryMap();
 
-    std::uint64_t page_count() const { return page_count_; }
+    std::uint64_t page_count() const { return page_hashes_.size(); }
+    std::uint64_t chunk_count() const { return chunk_hashes_.size(); }
+    // Pages at or beyond page_count() break the contract and end the process.
     std::uint64_t page_hash(std::uint64_t page) const;
     // Whether the page hashes of the chunk match the chunk's hash.
     bool chunk_is_valid(std::uint64_t chunk) const;
@@ -56,15 +75,20 @@ public:
 
 private:
     MemoryMap() = default;
-    std::vector<std::byte> bytes_;
-    std::uint64_t page_count_ = 0;
+    std::vector<std::byte> bytes_; // the spans point into it
     std::span<const std::uint64_t> page_hashes_;
     std::span<const std::uint64_t> chunk_hashes_;
     std::span<const ZeroRun> zero_runs_;
 };
 
+// header.checksum of a map; `header` is taken with its checksum as 0.
+std::uint64_t map_checksum(
+    MapHeader header, std::span<const std::uint64_t> chunk_hashes, std::span<const ZeroRun> runs
+);
+
 // Reads the memory file once and builds the map's bytes. progress(done, total) in bytes; returning
-// false cancels (ECANCELED). EINVAL when the size is not a multiple of 4 KiB or is 0.
+// false cancels (ECANCELED). EINVAL when the size is not a multiple of 4 KiB or is 0, EIO when the
+// file shrinks meanwhile.
 Result<std::vector<std::byte>> build_memory_map(
     int memory_fd, const ImageId& id,
     const std::function<bool(std::uint64_t, std::uint64_t)>& progress

@@ -30,8 +30,9 @@ public:
     const std::string& root() const { return root_; }
 
     // Opens and checks what can be checked quickly: manifest, sizes, digest of state and
-    // memory.map. ENOENT no such image; EINVAL bad name; ELOOP a symlink; EBADMSG damaged manifest;
-    // EPROTONOSUPPORT unknown format; ESTALE a file is not the sealed one (truncated, replaced).
+    // memory.map. ENOENT no such image; EINVAL bad name; ELOOP a symlink; EBADMSG not sealed or
+    // damaged manifest; EPROTONOSUPPORT unknown format; ESTALE a file is not the sealed one
+    // (missing, truncated, replaced).
     Result<OpenImage> open(std::string_view name) const;
 
     struct Entry {
@@ -39,31 +40,45 @@ public:
         Result<Manifest> manifest; // the error says why the image is unusable
         std::uint64_t disk_bytes = 0;
     };
+    // Every image below the root, by name; checks manifests and sizes, no content.
     Result<std::vector<Entry>> list() const;
 
+    // done and total in bytes; the total may grow between phases. false cancels (ECANCELED).
     using Progress = std::function<bool(std::uint64_t done, std::uint64_t total)>;
+    // Shortcomings that did not stop the operation, for the caller to tell.
+    using Warnings = std::vector<std::string>;
     struct Source {
         std::string state_path;
         std::string memory_path;
-        bool move = false; // rename instead of copy where the file system allows
+        // Takes the files instead of copying them where the file system allows (hard links), and
+        // removes the originals once the image is published; a crash before that leaves them.
+        bool move = false;
         Manifest manifest; // vmm, vmm_version, page_size, drives, vsock_path as given by the admin
     };
     // Copies (reflink where possible) into a hidden temporary directory, seals it, renames it into
     // place. A crash leaves only the temporary, which the next call or clean() removes.
-    // EEXIST when the image exists.
-    Result<Manifest>
-    import(std::string_view name, const Source& source, const Progress& progress) const;
-    // Seals a directory below the root that already holds state and memory files.
-    Result<Manifest>
-    seal(std::string_view name, const Manifest& given, const Progress& progress) const;
+    // EEXIST when the image exists, EBADMSG for settings or files that cannot be an image, ELOOP
+    // for a symlink as source. Ownership is root:thaw-vmm; without that group, or without the
+    // right, it is left alone and a warning says so.
+    Result<Manifest> import(
+        std::string_view name, const Source& source, const Progress& progress,
+        Warnings* warnings = nullptr
+    ) const;
+    // Seals a directory below the root that already holds state and memory files (names in `given`,
+    // else the usual ones). EEXIST when it is sealed already, EBUSY when somebody is at it.
+    Result<Manifest> seal(
+        std::string_view name, const Manifest& given, const Progress& progress,
+        Warnings* warnings = nullptr
+    ) const;
     // Reads all of the memory file against memory.map. ESTALE names the first bad page.
     Result<> verify(std::string_view name, const Progress& progress) const;
-    // Renames away, then deletes.
+    // Renames away, then deletes. ENOENT, EINVAL, EBUSY when it is being sealed.
     Result<> remove(std::string_view name) const;
-    // Removes temporaries that a crash left.
+    // Removes temporaries that a crash left; how many.
     Result<unsigned> clean() const;
 
 private:
+    Result<Fd> open_root() const;
     std::string root_;
 };
 

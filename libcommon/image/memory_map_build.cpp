@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT
+
+// Hashing and zero detection, the pass over the whole memory file.
+
+#include "core/file.hpp"
+#include "image/memory_map.hpp"
+
+#include <xxhash.h>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace thaw::image {
+
+namespace {
+
+// Small enough to stay in the second-level cache between the read and the hash.
+constexpr std::size_t kReadSize = 512 << 10;
+// Progress is told this often.
+constexpr std::uint64_t kProgressStep = 16 << 20;
+
+using Vector = std::uint64_t __attribute__((vector_size(32)));
+
+void append(std::vector<std::byte>& out, const void* data, std::size_t size) {
+    const auto* bytes = static_cast<const std::byte*>(data);
+    out.insert(out.end(), bytes, bytes + size);
+}
+
+void add_zero_page(std::vector<ZeroRun>& runs, std::uint64_t page) {
+    if (!runs.empty() && runs.back().first_page + runs.back().page_count == page)
+        runs.back().page_count++;
+    else
+        runs.push_back({page, 1});
+}
+
+std::vector<std::byte> assemble(
+    const ImageId& id, const std::vector<std::uint64_t>& pages, const std::vector<ZeroRun>& runs
+) {
+    std::vector<std::uint64_t> chunks;
+    for (std::size_t first = 0; first < pages.size(); first += kPagesPerChunk) {
+        const auto count = std::min<std::size_t>(kPagesPerChunk, pages.size() - first);
+        chunks.push_back(XXH3_64bits(&pages[first], count * sizeof pages[0]));
+    }
+    MapHeader header;
+    header.id = id;
+    header.page_count = pages.size();
+    header.chunk_count = chunks.size();
+    header.run_count = runs.size();
+    header.checksum = map_checksum(header, chunks, runs);
+
+    std::vector<std::byte> out;
+    out.reserve(sizeof header + (pages.size() + chunks.size()) * 8 + runs.size() * sizeof(ZeroRun));
+    append(out, &header, sizeof header);
+    append(out, pages.data(), pages.size() * sizeof pages[0]);
+    append(out, chunks.data(), chunks.size() * sizeof chunks[0]);
+    append(out, runs.data(), runs.size() * sizeof(ZeroRun));
+    return out;
+}
+
+} // namespace
+
+std::uint64_t hash_page(const std::byte* page) {
+    return XXH3_64bits(page, kMapPageSize);
+}
+
+bool is_zero_page(const std::byte* page) {
+    // Data pages nearly always show it in their first bytes, zero pages need the whole way.
+    constexpr std::size_t kStep = 8 * sizeof(Vector);
+    for (std::size_t at = 0; at < kMapPageSize; at += kStep) {
+        Vector any{};
+        for (std::size_t i = 0; i < kStep; i += sizeof(Vector)) {
+            Vector part;
+            std::memcpy(&part, page + at + i, sizeof part);
+            any |= part;
+        }
+        if ((any[0] | any[1] | any[2] | any[3]) != 0) return false;
+    }
+    return true;
+}
+
+Result<std::vector<std::byte>> build_memory_map(
+    int memory_fd, const ImageId& id,
+    const std::function<bool(std::uint64_t, std::uint64_t)>& progress
+) {
+    struct stat st{};
+    if (fstat(memory_fd, &st) < 0) return fail_errno(errno, "memory file: stat");
+    const auto total = static_cast<std::uint64_t>(st.st_size);
+    if (total == 0) return fail(EINVAL, "memory file: empty");
+    if (total % kMapPageSize != 0)
+        return fail(
+            EINVAL, "memory file: {} bytes is not a multiple of {} (truncated?)", total,
+            kMapPageSize
+        );
+    (void)posix_fadvise(memory_fd, 0, 0, POSIX_FADV_SEQUENTIAL); // a wish
+
+    std::vector<std::uint64_t> pages;
+    pages.reserve(total / kMapPageSize);
+    std::vector<ZeroRun> runs;
+    std::vector<std::byte> buffer(kReadSize);
+    const std::vector<std::byte> zeros(kMapPageSize);
+    const auto zero_hash = hash_page(zeros.data());
+
+    for (std::uint64_t done = 0; done < total;) {
+        if (done % kProgressStep == 0 && progress && !progress(done, total))
+            return fail(ECANCELED, "canceled");
+        const auto part = std::span(buffer).first(std::min<std::uint64_t>(kReadSize, total - done));
+        if (auto read = pread_exact(memory_fd, part, done); !read)
+            return std::unexpected(std::move(read).error().with_context("memory file"));
+        for (std::size_t at = 0; at < part.size(); at += kMapPageSize) {
+            const bool zero = is_zero_page(&part[at]);
+            if (zero) add_zero_page(runs, pages.size());
+            pages.push_back(zero ? zero_hash : hash_page(&part[at]));
+        }
+        done += part.size();
+    }
+    if (progress && !progress(total, total)) return fail(ECANCELED, "canceled");
+    return assemble(id, pages, runs);
+}
+
+} // namespace thaw::image

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT
+
+#include "image/seal.hpp"
+
+#include "core/names.hpp"
+#include "core/text.hpp"
+#include "image/listing.hpp"
+#include "image/memory_map.hpp"
+
+#include <xxhash.h>
+
+#include <fcntl.h>
+#include <grp.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <new>
+#include <optional>
+#include <span>
+
+namespace thaw::image {
+
+namespace {
+
+constexpr std::size_t kDigestBuffer = 256 << 10;
+constexpr std::size_t kGroupBuffer = 16 << 10;
+// As core/file.cpp names them.
+constexpr std::string_view kTemporaryPrefix = ".#thaw";
+
+std::string digest_hex(const XXH128_hash_t& hash) {
+    XXH128_canonical_t canonical;
+    XXH128_canonicalFromHash(&canonical, hash);
+    return hex_encode(canonical.digest, sizeof canonical.digest);
+}
+
+Result<ImageId> random_id() {
+    ImageId id{};
+    if (getrandom(id.data(), id.size(), 0) != static_cast<ssize_t>(id.size()))
+        return fail_errno(errno, "getrandom");
+    return id;
+}
+
+// The group VMMs run under; no value when the system has none.
+std::optional<gid_t> image_group() {
+    std::vector<char> buffer(kGroupBuffer);
+    group entry{};
+    group* found = nullptr;
+    if (getgrnam_r(kImageGroup, &entry, buffer.data(), buffer.size(), &found) != 0 ||
+        found == nullptr)
+        return std::nullopt;
+    return found->gr_gid;
+}
+
+void warn(Store::Warnings* warnings, std::string text) {
+    if (warnings != nullptr) warnings->push_back(std::move(text));
+}
+
+// `fds` are the directory first, then its files.
+Result<> protect(std::span<const int> fds, Store::Warnings* warnings) {
+    const auto group = image_group();
+    if (!group)
+        warn(
+            warnings, fmt::format("group '{}' does not exist: ownership left as it is", kImageGroup)
+        );
+    bool refused = false;
+    for (const int fd : fds) {
+        if (group && fchown(fd, 0, *group) < 0) {
+            if (errno != EPERM) return fail_errno(errno, "change owner");
+            refused = true;
+        }
+        const mode_t mode = fd == fds.front() ? kDirectoryMode : kFileMode;
+        if (fchmod(fd, mode) < 0) return fail_errno(errno, "set mode {:o}", mode);
+    }
+    if (refused) warn(warnings, "not permitted to change the owner: VMMs may not read the image");
+    return {};
+}
+
+Result<> sync_fd(int fd, std::string_view what) {
+    if (fsync(fd) < 0) return fail_errno(errno, "fsync {}", what);
+    return {};
+}
+
+Result<> write_map(int directory, int memory, Manifest& manifest, const Store::Progress& progress) {
+    auto map = build_memory_map(memory, manifest.id, progress);
+    if (!map) return std::unexpected(std::move(map).error());
+    const std::string_view bytes(reinterpret_cast<const char*>(map->data()), map->size());
+    THAW_CHECK(write_file_atomic_at(directory, kMemoryMapFile, bytes, kFileMode, Durability::Disk));
+    const auto digest = digest_hex(XXH3_128bits(map->data(), map->size()));
+    manifest.memory_map = {kMemoryMapFile, map->size(), digest};
+    manifest.memory.digest = digest;
+    return {};
+}
+
+} // namespace
+
+Result<> check_image_name(std::string_view name) {
+    if (is_valid_image_name(name)) return {};
+    return fail(
+        EINVAL,
+        "'{}' cannot name an image: letters, digits, '.', '_' and '-', at most 128, the first a "
+        "letter or digit",
+        name
+    );
+}
+
+Result<Fd> open_regular(int directory, const std::string& name) {
+    // Non-blocking: a FIFO in the file's place must not hang us.
+    auto fd = open_beneath(directory, name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+    if (!fd && fd.error().code() == ELOOP)
+        return fail(ELOOP, "{}: is a symbolic link, which images must not hold", name);
+    if (!fd) return fd;
+    struct stat st{};
+    if (fstat(fd->get(), &st) < 0) return fail_errno(errno, "{}: stat", name);
+    if (!S_ISREG(st.st_mode)) return fail(EBADMSG, "{}: is not a regular file", name);
+    THAW_CHECK(set_nonblocking(fd->get(), false));
+    return fd;
+}
+
+Result<std::uint64_t> size_of(int fd) {
+    struct stat st{};
+    if (fstat(fd, &st) < 0) return fail_errno(errno, "stat");
+    return static_cast<std::uint64_t>(st.st_size);
+}
+
+Result<std::string> digest_file(int fd) {
+    THAW_TRY(const auto size, size_of(fd));
+    std::vector<std::byte> buffer(std::min<std::uint64_t>(kDigestBuffer, size));
+    const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(
+        XXH3_createState(), &XXH3_freeState
+    );
+    if (!state) throw std::bad_alloc();
+    XXH3_128bits_reset(state.get());
+    for (std::uint64_t at = 0; at < size;) {
+        const auto part =
+            std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), size - at));
+        THAW_CHECK(pread_exact(fd, part, at));
+        XXH3_128bits_update(state.get(), part.data(), part.size());
+        at += part.size();
+    }
+    return digest_hex(XXH3_128bits_digest(state.get()));
+}
+
+Result<unsigned> remove_temporaries(int directory) {
+    THAW_TRY(const auto entries, list_directory(directory));
+    unsigned removed = 0;
+    for (const auto& entry : entries) {
+        if (!entry.starts_with(kTemporaryPrefix)) continue;
+        if (unlinkat(directory, entry.c_str(), 0) < 0 && errno != ENOENT)
+            return fail_errno(errno, "remove {}", entry);
+        removed++;
+    }
+    return removed;
+}
+
+Result<Manifest> seal_directory(
+    int directory, Manifest given, const Store::Progress& progress, Store::Warnings* warnings
+) {
+    THAW_CHECK(check_settings(given));
+    auto& manifest = given;
+    if (manifest.state.name.empty()) manifest.state.name = kDefaultStateFile;
+    if (manifest.memory.name.empty()) manifest.memory.name = kDefaultMemoryFile;
+    THAW_TRY(const auto state, open_regular(directory, manifest.state.name));
+    THAW_TRY(const auto memory, open_regular(directory, manifest.memory.name));
+    THAW_TRY(manifest.state.size, size_of(state.get()));
+    if (manifest.state.size == 0) return fail(EBADMSG, "{}: is empty", manifest.state.name);
+    THAW_TRY(manifest.memory.size, size_of(memory.get()));
+    manifest.memory_size = manifest.memory.size;
+    THAW_CHECK(check_memory_size(manifest.memory_size, manifest.page_size));
+
+    THAW_TRY(manifest.id, random_id());
+    manifest.created = now_realtime();
+    THAW_TRY(manifest.state.digest, digest_file(state.get()));
+    THAW_CHECK(write_map(directory, memory.get(), manifest, progress));
+    THAW_TRY(const auto map, open_regular(directory, kMemoryMapFile));
+    THAW_CHECK(sync_fd(state.get(), manifest.state.name));
+    THAW_CHECK(sync_fd(memory.get(), manifest.memory.name));
+    THAW_CHECK(check_manifest(manifest));
+
+    const std::array fds{directory, state.get(), memory.get(), map.get()};
+    THAW_CHECK(protect(fds, warnings));
+    THAW_CHECK(write_file_atomic_at(
+        directory, kManifestFile, format_manifest(manifest), kFileMode, Durability::Disk
+    ));
+    THAW_TRY(const auto written, open_regular(directory, kManifestFile));
+    const std::array late{directory, written.get()};
+    THAW_CHECK(protect(late, nullptr)); // what there is to say was said above
+    THAW_CHECK(sync_fd(directory, "directory"));
+    return manifest;
+}
+
+} // namespace thaw::image

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// What Store's operations share: opening files of an image and sealing a directory.
+
+#include "core/fd.hpp"
+#include "image/manifest.hpp"
+#include "image/store.hpp"
+
+#include <string>
+#include <string_view>
+
+namespace thaw::image {
+
+inline constexpr const char* kImageGroup = "thaw-vmm";
+inline constexpr unsigned kDirectoryMode = 0750;
+inline constexpr unsigned kFileMode = 0640;
+
+// EINVAL unless `name` may name an image.
+Result<> check_image_name(std::string_view name);
+// A regular file inside an image, read-only. ELOOP for a symlink, ENOENT, EBADMSG for anything
+// that is no regular file.
+Result<Fd> open_regular(int directory, const std::string& name);
+// XXH3-128 of a whole file as hex digits.
+Result<std::string> digest_file(int fd);
+Result<std::uint64_t> size_of(int fd);
+
+// Removes what an interrupted write_file_atomic_at() left in `directory`; how many.
+Result<unsigned> remove_temporaries(int directory);
+// Reads state and memory, writes memory.map, sets ownership and modes, writes the manifest last:
+// with it the image exists.
+Result<Manifest> seal_directory(
+    int directory, Manifest given, const Store::Progress& progress, Store::Warnings* warnings
+);
+
+} // namespace thaw::image

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MIT
+
+#include "image/store.hpp"
+
+#include "image/listing.hpp"
+#include "image/memory_map.hpp"
+#include "image/seal.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <span>
+
+namespace thaw::image {
+
+namespace {
+
+constexpr std::size_t kManifestLimit = 1 << 20;
+constexpr std::size_t kVerifyBuffer = 512 << 10;
+constexpr std::uint64_t kBlock = 512; // the unit of st_blocks
+
+template <class T>
+Result<T> in_image(std::string_view name, Result<T> result) {
+    if (result) return result;
+    return std::unexpected(std::move(result).error().with_context(fmt::format("image '{}'", name)));
+}
+
+Result<Fd> open_directory(int root, const std::string& name) {
+    auto directory = open_beneath(root, name, O_RDONLY | O_DIRECTORY);
+    if (directory) return directory;
+    switch (directory.error().code()) {
+    case ENOENT:
+        return fail(ENOENT, "no such image");
+    case ENOTDIR:
+    case ELOOP: {
+        // O_DIRECTORY answers ENOTDIR for a symlink too.
+        struct stat st{};
+        if (fstatat(root, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode))
+            return fail(ELOOP, "is a symbolic link, which an image must not be");
+        return fail(EBADMSG, "is not a directory");
+    }
+    default:
+        return directory;
+    }
+}
+
+Result<Manifest> load_manifest(int directory) {
+    auto fd = open_regular(directory, kManifestFile);
+    if (!fd && fd.error().code() == ENOENT)
+        return fail(EBADMSG, "not sealed: it has no {}", kManifestFile);
+    if (!fd) return std::unexpected(std::move(fd).error());
+    auto text = read_fd(fd->get(), kManifestLimit);
+    if (!text) return std::unexpected(std::move(text).error().with_context(kManifestFile));
+    return parse_manifest(*text);
+}
+
+// Opens one file of a sealed image; ESTALE when it cannot be the sealed one.
+Result<Fd> open_record(int directory, const FileRecord& record) {
+    auto fd = open_regular(directory, record.name);
+    if (!fd && fd.error().code() == ENOENT) return fail(ESTALE, "{}: is missing", record.name);
+    if (!fd) return fd;
+    THAW_TRY(const auto size, size_of(fd->get()));
+    if (size != record.size)
+        return fail(
+            ESTALE, "{}: has {} bytes, sealed with {} ({})", record.name, size, record.size,
+            size < record.size ? "truncated" : "replaced"
+        );
+    return fd;
+}
+
+Result<> check_record_digest(int fd, const FileRecord& record) {
+    THAW_TRY(const auto digest, digest_file(fd));
+    if (digest != record.digest)
+        return fail(ESTALE, "{}: content is not the sealed one", record.name);
+    return {};
+}
+
+// Everything but the digests.
+Result<OpenImage> open_files(int root, std::string_view name) {
+    OpenImage image;
+    image.name = name;
+    THAW_TRY(image.directory, open_directory(root, image.name));
+    THAW_TRY(image.manifest, load_manifest(image.directory.get()));
+    const auto& manifest = image.manifest;
+    THAW_TRY(image.state, open_record(image.directory.get(), manifest.state));
+    THAW_TRY(image.memory, open_record(image.directory.get(), manifest.memory));
+    THAW_TRY(image.memory_map, open_record(image.directory.get(), manifest.memory_map));
+    return image;
+}
+
+Result<OpenImage> open_checked(int root, std::string_view name) {
+    THAW_TRY(auto image, open_files(root, name));
+    THAW_CHECK(check_record_digest(image.state.get(), image.manifest.state));
+    THAW_CHECK(check_record_digest(image.memory_map.get(), image.manifest.memory_map));
+    return image;
+}
+
+Result<Manifest> quick_manifest(int root, std::string_view name) {
+    THAW_TRY(auto image, open_files(root, name));
+    return std::move(image.manifest);
+}
+
+std::uint64_t disk_bytes(int root, const std::string& name) {
+    const auto directory = open_beneath(root, name, O_RDONLY | O_DIRECTORY);
+    if (!directory) return 0;
+    const auto entries = list_directory(directory->get());
+    if (!entries) return 0;
+    std::uint64_t sum = 0;
+    for (const auto& entry : *entries) {
+        struct stat st{};
+        if (fstatat(directory->get(), entry.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0)
+            sum += static_cast<std::uint64_t>(st.st_blocks) * kBlock;
+    }
+    return sum;
+}
+
+Result<> verify_pages(std::span<const std::byte> bytes, std::uint64_t first, const MemoryMap& map) {
+    for (std::size_t at = 0; at < bytes.size(); at += kMapPageSize) {
+        const auto page = first + at / kMapPageSize;
+        if (hash_page(&bytes[at]) != map.page_hash(page))
+            return fail(
+                ESTALE, "memory: page {} (offset {:#x}) is not the sealed one", page,
+                page * kMapPageSize
+            );
+        if (is_zero_page(&bytes[at]) != map.is_zero(page))
+            return fail(EBADMSG, "memory.map: wrong about page {} being zero", page);
+    }
+    return {};
+}
+
+Result<> verify_memory(const OpenImage& image, const Store::Progress& progress) {
+    THAW_TRY(const auto map, MemoryMap::load(image.memory_map.get(), image.manifest.id));
+    if (map.page_count() * kMapPageSize != image.manifest.memory_size)
+        return fail(EBADMSG, "memory.map: made for another memory size");
+    (void)posix_fadvise(image.memory.get(), 0, 0, POSIX_FADV_SEQUENTIAL); // a wish
+    std::vector<std::byte> buffer(kVerifyBuffer);
+    const auto total = image.manifest.memory_size;
+    for (std::uint64_t done = 0; done < total;) {
+        if (done % kMapChunkSize == 0) {
+            if (progress && !progress(done, total)) return fail(ECANCELED, "canceled");
+            if (!map.chunk_is_valid(done / kMapChunkSize))
+                return fail(
+                    EBADMSG, "memory.map: damaged page list of chunk {}", done / kMapChunkSize
+                );
+        }
+        const auto part =
+            std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), total - done));
+        THAW_CHECK(pread_exact(image.memory.get(), part, done));
+        THAW_CHECK(verify_pages(part, done / kMapPageSize, map));
+        done += part.size();
+    }
+    if (progress && !progress(total, total)) return fail(ECANCELED, "canceled");
+    return {};
+}
+
+} // namespace
+
+Result<Fd> Store::open_root() const {
+    auto root = open_file(root_, O_RDONLY | O_DIRECTORY);
+    if (!root) return std::unexpected(std::move(root).error().with_context("image root"));
+    return root;
+}
+
+Result<OpenImage> Store::open(std::string_view name) const {
+    THAW_CHECK(check_image_name(name));
+    THAW_TRY(const auto root, open_root());
+    return in_image(name, open_checked(root.get(), name));
+}
+
+Result<std::vector<Store::Entry>> Store::list() const {
+    THAW_TRY(const auto root, open_root());
+    THAW_TRY(const auto names, list_directory(root.get()));
+    std::vector<Entry> images;
+    for (const auto& name : names) {
+        if (name.starts_with('.')) continue; // temporaries, lost+found's kind
+        auto named = check_image_name(name);
+        images.push_back({
+            name,
+            named ? quick_manifest(root.get(), name) : std::unexpected(std::move(named).error()),
+            disk_bytes(root.get(), name),
+        });
+    }
+    return images;
+}
+
+Result<> Store::verify(std::string_view name, const Progress& progress) const {
+    THAW_TRY(const auto image, open(name));
+    return in_image(name, verify_memory(image, progress));
+}
+
+} // namespace thaw::image
