@@ -110,8 +110,11 @@ node urandom 666 1 9
 node tty 666 5 0
 while read -r minor name; do
     case $name in
-    userfaultfd | kvm | fuse) node "$name" 600 10 "$minor" ;;
-    tun) node net/tun 600 10 "$minor" ;;
+    # Modes as udev gives them on a host; userfaultfd is left to our tmpfiles.d.
+    userfaultfd) node userfaultfd 600 10 "$minor" ;;
+    kvm) node kvm 660 10 "$minor" ;;
+    fuse) node fuse 666 10 "$minor" ;;
+    tun) node net/tun 666 10 "$minor" ;;
     esac
 done <proc/misc
 chgrp "$(sed -n 's/^kvm:[^:]*:\([0-9]*\):.*/\1/p' etc/group)" dev/kvm 2>/dev/null || true
