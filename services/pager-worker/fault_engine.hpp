@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// What a worker waits for, behind one interface with two makes: epoll and io_uring. Both read the
+// userfaultfd into the message ring and hand every message to the sink before they return, so no
+// fill can come between a read and its removals.
+
+#include "core/error.hpp"
+#include "message_ring.hpp"
+#include "protocol/session_layout.hpp"
+
+#include <cstdint>
+#include <memory>
+
+namespace thaw::worker {
+
+struct EngineEvents {
+    bool vmm_exited = false;
+    bool channel = false; // readable or closed
+};
+
+class FaultEngine {
+public:
+    struct Descriptors {
+        int uffd = -1; // non-blocking
+        int vmm_pidfd = -1;
+    };
+    virtual ~FaultEngine() = default;
+    virtual protocol::FaultEngineKind kind() const = 0;
+
+    // Takes all messages that are there, without waiting. An error means that a message may be
+    // lost.
+    virtual Result<> drain() = 0;
+    // Waits for messages, the end of the VMM, the channel or the deadline (CLOCK_MONOTONIC, kNever:
+    // none), and takes the messages.
+    virtual Result<EngineEvents> wait(std::uint64_t deadline_ns) = 0;
+    // The descriptor of the channel to the broker; -1: none. A closed one must be replaced before
+    // the next wait().
+    virtual Result<> watch_channel(int fd) = 0;
+};
+
+// `ring` and `sink` outlive the engine, and so do the descriptors.
+Result<std::unique_ptr<FaultEngine>> make_epoll_engine(
+    const FaultEngine::Descriptors& descriptors, const MessageRing& ring, MessageSink& sink
+);
+
+} // namespace thaw::worker

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: MIT
+#include "fault_handler.hpp"
+
+#include "clock.hpp"
+
+#include <cerrno>
+
+namespace thaw::worker {
+
+using protocol::FailureReason;
+
+namespace {
+
+// The counters have one writer, the holder of the session's lock: no need for a locked add.
+void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) {
+    counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
+}
+
+} // namespace
+
+FaultHandler::FaultHandler(
+    protocol::SessionMemory& memory, const RegionMap& regions, const Installer& installer,
+    PageSource& source, LossHandler on_loss
+)
+    : memory_(memory), state_(memory.state()), counters_(memory.counters()), regions_(regions),
+      installer_(installer), source_(source), on_loss_(std::move(on_loss)) {}
+
+void FaultHandler::page_fault(std::uint64_t address) {
+    bump(counters_.faults);
+    if (batch_ns_ == 0) {
+        batch_ns_ = now_ns();
+        if (counters_.first_fault_ns.load(std::memory_order_relaxed) == 0)
+            counters_.first_fault_ns.store(batch_ns_, std::memory_order_relaxed);
+        counters_.last_fault_ns.store(batch_ns_, std::memory_order_relaxed);
+    }
+    const auto page = regions_.find(address);
+    if (!page) { // registered by somebody else, or a message that makes no sense
+        bump(counters_.gone);
+        return;
+    }
+    if (lost_.contains(page->address)) return; // its waiters stay where they are
+    queue_.add(*page, batch_ns_);
+    if (state_.oldest_fault_ns.load(std::memory_order_relaxed) == 0)
+        state_.oldest_fault_ns.store(batch_ns_, std::memory_order_relaxed);
+}
+
+void FaultHandler::removed(std::uint64_t start, std::uint64_t end) {
+    bump(counters_.removes);
+    for (const BitRange& range : regions_.clamp(start, end))
+        bump(counters_.pages_removed, memory_.set_removed(range.first, range.count));
+}
+
+void FaultHandler::other_event(std::uint8_t /*event*/) {
+    bump(counters_.other_events);
+}
+
+void FaultHandler::wake_all() {
+    for (const auto& region : regions_.regions()) {
+        bump(counters_.wakes);
+        installer_.wake(region.base, region.size);
+    }
+}
+
+void FaultHandler::serve() {
+    batch_ns_ = 0;
+    if (!queue_.has_pending() && queue_.parked() == 0) return;
+    const std::uint64_t now = now_ns();
+    while (const auto fault = queue_.take(now))
+        if (answer(*fault) == Step::Stop) break;
+    publish_age();
+}
+
+void FaultHandler::publish_age() {
+    state_.oldest_fault_ns.store(queue_.oldest(), std::memory_order_relaxed);
+    counters_.parked.store(queue_.parked() + lost_.size(), std::memory_order_relaxed);
+    state_.source_slow.store(queue_.waits_for_source() ? 1 : 0, std::memory_order_relaxed);
+}
+
+FillKind FaultHandler::kind_of(const PageLocation& page) const {
+    return decide_fill({
+        .removed = memory_.any_removed(page.first_bit(), page.bit_count()),
+        .image_zero = source_.is_zero(page.offset, page.page_size),
+        .page_size = page.page_size,
+    });
+}
+
+FillResult
+FaultHandler::fill(const PageLocation& page, FillKind kind, const std::byte* data) const {
+    state_.published_chunk.store(page.first_bit() + 1, std::memory_order_relaxed);
+    FillResult result;
+    if (kind == FillKind::ZeroPage)
+        result = installer_.zero(page.address, page.page_size);
+    else if (kind == FillKind::CopyZeros)
+        result = installer_.copy(page.address, source_.zeros(), page.page_size);
+    else
+        result = installer_.copy(page.address, data, page.page_size);
+    state_.published_chunk.store(0, std::memory_order_relaxed);
+    return result;
+}
+
+std::expected<FillResult, SourceError> FaultHandler::fill_data(const PageLocation& page) {
+    if (const std::byte* direct = source_.direct(page.offset)) {
+        const FillResult result = fill(page, FillKind::Data, direct);
+        if (result.outcome != FillOutcome::SourceFault) return result;
+        // The mapping has no bytes there; reading says why.
+    }
+    // A source that takes its time is no sign of a worker that is stuck.
+    state_.source_slow.store(1, std::memory_order_relaxed);
+    const auto bytes = source_.load(page.offset, page.page_size);
+    counters_.bytes_read.store(source_.bytes_read(), std::memory_order_relaxed);
+    counters_.pages_checked.store(source_.pages_checked(), std::memory_order_relaxed);
+    state_.source_slow.store(0, std::memory_order_relaxed);
+    if (!bytes) return std::unexpected(bytes.error());
+    return fill(page, FillKind::Data, bytes->data());
+}
+
+FaultHandler::Step FaultHandler::answer(Fault fault) {
+    if (fault.attempts > 0) bump(counters_.retries);
+    const FillKind kind = kind_of(fault.page);
+    if (kind != FillKind::Data) return conclude(fault, kind, fill(fault.page, kind, nullptr));
+    const auto result = fill_data(fault.page);
+    if (result) return conclude(fault, kind, *result);
+    bump(counters_.source_errors);
+    return retry(fault, ParkReason::Source, result.error());
+}
+
+FaultHandler::Step
+FaultHandler::conclude(const Fault& fault, FillKind kind, const FillResult& result) {
+    const PageLocation& page = fault.page;
+    switch (result.outcome) {
+    case FillOutcome::Done:
+        count_filled(fault, kind, memory_.any_removed(page.first_bit(), page.bit_count()));
+        return Step::Next;
+    case FillOutcome::Present:
+        bump(counters_.exists);
+        bump(counters_.wakes);
+        installer_.wake(page.address, page.page_size);
+        return Step::Next;
+    case FillOutcome::Gone: // whoever waits there finds out by trying again
+        bump(counters_.gone);
+        bump(counters_.wakes);
+        installer_.wake(page.address, page.page_size);
+        return Step::Next;
+    case FillOutcome::Partial: // a page is filled whole or not; the rest comes with the next try
+        bump(counters_.partial);
+        [[fallthrough]];
+    case FillOutcome::Busy: {
+        bump(counters_.again);
+        const std::uint64_t now = now_ns();
+        Fault like = fault;
+        like.retry_ns = now + park_delay_ns(ParkReason::Busy, fault.attempts + 1);
+        queue_.park(fault, ParkReason::Busy, now);
+        queue_.park_pending(like);
+        return Step::Stop;
+    }
+    case FillOutcome::VmmGone:
+        vmm_gone_ = true;
+        return Step::Stop;
+    case FillOutcome::NoMemory:
+        return retry(fault, ParkReason::Memory, {FailureReason::Install, result.errno_value});
+    case FillOutcome::SourceFault:
+    case FillOutcome::Broken:
+        break;
+    }
+    lose(fault, {FailureReason::Install, result.errno_value});
+    return Step::Next;
+}
+
+FaultHandler::Step FaultHandler::retry(Fault fault, ParkReason reason, SourceError why) {
+    const unsigned attempts = fault.reason == reason ? fault.attempts + 1 : 1;
+    if (is_lost(reason, attempts))
+        lose(fault, why);
+    else
+        queue_.park(fault, reason, now_ns());
+    return Step::Next;
+}
+
+void FaultHandler::count_filled(const Fault& fault, FillKind kind, bool was_removed) {
+    const std::uint64_t pages = fault.page.bit_count();
+    if (kind == FillKind::Data)
+        bump(counters_.pages_copied, pages);
+    else
+        bump(was_removed ? counters_.pages_rezero : counters_.pages_zero, pages);
+    bump(counters_.bytes_demand, fault.page.page_size);
+    const std::uint64_t now = now_ns();
+    bump(counters_.latency[latency_bucket(now > fault.taken_ns ? now - fault.taken_ns : 0)]);
+}
+
+bool FaultHandler::try_poison(const Fault& fault) {
+    const PageLocation& page = fault.page;
+    const FillResult result = installer_.poison(page.address, page.page_size);
+    switch (result.outcome) {
+    case FillOutcome::Done:
+        bump(state_.failure.poisoned, page.bit_count());
+        return true;
+    case FillOutcome::Busy: // asked again, source included, once the removal is over
+        queue_.park(fault, ParkReason::Busy, now_ns());
+        return true;
+    case FillOutcome::Present:
+    case FillOutcome::Gone:
+        bump(counters_.wakes);
+        installer_.wake(page.address, page.page_size);
+        return true;
+    default:
+        return false;
+    }
+}
+
+void FaultHandler::lose(const Fault& fault, SourceError why) {
+    const PageLocation& page = fault.page;
+    auto& record = state_.failure;
+    if (record.reason.load(std::memory_order_acquire) == 0) {
+        record.errno_value.store(why.errno_value, std::memory_order_relaxed);
+        record.page_offset.store(page.offset, std::memory_order_relaxed);
+        record.when_ns.store(now_ns(), std::memory_order_relaxed);
+        record.reason.store(static_cast<std::uint32_t>(why.reason), std::memory_order_release);
+    }
+    bump(record.pages, page.bit_count());
+    state_.phase.store(
+        static_cast<std::uint32_t>(protocol::WorkerPhase::Failed), std::memory_order_release
+    );
+    const auto action = decide_loss(memory_.info().policy, installer_.can_poison());
+    if (action != LossAction::Poison || !try_poison(fault)) {
+        lost_.insert(page.address);
+        state_.stop_pending.store(1, std::memory_order_release);
+    }
+    on_loss_({
+        .reason = why.reason,
+        .errno_value = why.errno_value,
+        .page_offset = page.offset,
+        .fatal = false,
+    });
+}
+
+} // namespace thaw::worker

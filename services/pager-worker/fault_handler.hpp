@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// From messages to pages: keeps the removed bitmap, the queue of faults and the counters, fills
+// pages, parks what cannot be filled yet, gives up by policy what cannot be filled at all.
+//
+// It never reads the userfaultfd. Its caller (Worker) sees to the rule that no fill happens between
+// a read and the application of its messages.
+
+#include "fault_queue.hpp"
+#include "installer.hpp"
+#include "message_ring.hpp"
+#include "page_source.hpp"
+#include "protocol/session_memory.hpp"
+#include "protocol/worker_control.hpp"
+#include "region_map.hpp"
+
+#include <cstdint>
+#include <functional>
+#include <unordered_set>
+
+namespace thaw::worker {
+
+class FaultHandler final : public MessageSink {
+public:
+    // All outlive the handler. `on_loss` hears of each page that is given up; it may log and send,
+    // and must not call back.
+    using LossHandler = std::function<void(const protocol::FailedMessage&)>;
+    FaultHandler(
+        protocol::SessionMemory& memory, const RegionMap& regions, const Installer& installer,
+        PageSource& source, LossHandler on_loss
+    );
+
+    // MessageSink.
+    void page_fault(std::uint64_t address) override;
+    void removed(std::uint64_t start, std::uint64_t end) override;
+    void other_event(std::uint8_t event) override;
+
+    // Answers what can be answered now; everything else is parked when this returns.
+    void serve();
+    // Lets every waiter of every region try again.
+    void wake_all();
+    // When serve() has something to do next without any message; kNever: nothing.
+    std::uint64_t next_deadline() const { return queue_.next_deadline(); }
+    // The VMM's address space is gone; its pidfd will say so in a moment.
+    bool vmm_is_gone() const { return vmm_gone_; }
+
+private:
+    enum class Step { Next, Stop };
+    Step answer(Fault fault);
+    FillResult fill(const PageLocation& page, FillKind kind, const std::byte* data) const;
+    std::expected<FillResult, SourceError> fill_data(const PageLocation& page);
+    Step conclude(const Fault& fault, FillKind kind, const FillResult& result);
+    Step retry(Fault fault, ParkReason reason, SourceError why);
+    void count_filled(const Fault& fault, FillKind kind, bool was_removed);
+    void lose(const Fault& fault, SourceError why);
+    bool try_poison(const Fault& fault);
+    void publish_age();
+    FillKind kind_of(const PageLocation& page) const;
+
+    protocol::SessionMemory& memory_;
+    protocol::SessionState& state_;
+    protocol::SessionCounters& counters_;
+    const RegionMap& regions_;
+    const Installer& installer_;
+    PageSource& source_;
+    LossHandler on_loss_;
+    FaultQueue queue_;
+    std::unordered_set<std::uint64_t> lost_; // addresses of pages whose waiters stay parked
+    std::uint64_t batch_ns_ = 0;             // when the messages of this batch were read
+    bool vmm_gone_ = false;
+};
+
+} // namespace thaw::worker

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+#include "installer.hpp"
+
+#include "core/kernel_compat.hpp"
+
+#include <sys/ioctl.h>
+
+#include <cerrno>
+
+namespace thaw::worker {
+
+namespace {
+
+// A kernel that knows UFFDIO_POISON looks at its argument and says EFAULT (EAGAIN while a removal
+// is under way), one that does not says EINVAL. The argument is never valid, so nothing happens.
+bool probe_poison(int uffd) {
+    return ::ioctl(uffd, UFFDIO_POISON, nullptr) != 0 && (errno == EFAULT || errno == EAGAIN);
+}
+
+FillResult result_of(int returned, int errno_value, std::int64_t done, std::uint64_t length) {
+    if (returned == 0) return {.outcome = FillOutcome::Done, .errno_value = 0, .done = length};
+    return {
+        .outcome = judge_fill(errno_value, done, length),
+        .errno_value = errno_value,
+        .done = done > 0 ? static_cast<std::uint64_t>(done) : 0,
+    };
+}
+
+} // namespace
+
+Installer::Installer(int uffd) : uffd_(uffd), can_poison_(probe_poison(uffd)) {}
+
+FillResult
+Installer::copy(std::uint64_t address, const std::byte* source, std::uint64_t length) const {
+    uffdio_copy arg{};
+    arg.dst = address;
+    arg.src = reinterpret_cast<std::uintptr_t>(source);
+    arg.len = length;
+    const int returned = ::ioctl(uffd_, UFFDIO_COPY, &arg);
+    return result_of(returned, errno, arg.copy, length);
+}
+
+FillResult Installer::zero(std::uint64_t address, std::uint64_t length) const {
+    uffdio_zeropage arg{};
+    arg.range = {.start = address, .len = length};
+    const int returned = ::ioctl(uffd_, UFFDIO_ZEROPAGE, &arg);
+    return result_of(returned, errno, arg.zeropage, length);
+}
+
+FillResult Installer::poison(std::uint64_t address, std::uint64_t length) const {
+    uffdio_poison arg{};
+    arg.range = {.start = address, .len = length};
+    const int returned = ::ioctl(uffd_, UFFDIO_POISON, &arg);
+    return result_of(returned, errno, arg.updated, length);
+}
+
+bool Installer::wake(std::uint64_t address, std::uint64_t length) const {
+    uffdio_range arg{.start = address, .len = length};
+    return ::ioctl(uffd_, UFFDIO_WAKE, &arg) == 0;
+}
+
+} // namespace thaw::worker

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The ioctls that put pages into the VMM. Each is one system call; what its answer means is
+// judge_fill()'s. Nothing here decides or retries.
+
+#include "core/error.hpp"
+#include "fill_decision.hpp"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace thaw::worker {
+
+struct FillResult {
+    FillOutcome outcome = FillOutcome::Done;
+    int errno_value = 0;    // 0 with Done
+    std::uint64_t done = 0; // bytes installed, also by a partial fill
+};
+
+class Installer {
+public:
+    // `uffd` stays the caller's.
+    explicit Installer(int uffd);
+
+    FillResult copy(std::uint64_t address, const std::byte* source, std::uint64_t length) const;
+    FillResult zero(std::uint64_t address, std::uint64_t length) const; // 4 KiB pages only
+    FillResult poison(std::uint64_t address, std::uint64_t length) const;
+    // Lets every thread that waits in the range try again. Harmless at any time.
+    bool wake(std::uint64_t address, std::uint64_t length) const;
+    bool can_poison() const { return can_poison_; }
+
+private:
+    int uffd_;
+    bool can_poison_;
+};
+
+} // namespace thaw::worker

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+#include "session_setup.hpp"
+
+#include "sandbox.hpp"
+
+#include <poll.h>
+
+#include <ctime>
+
+namespace thaw::worker {
+
+using protocol::ControlType;
+using protocol::FailureReason;
+using protocol::SessionMemory;
+using protocol::StartMessage;
+
+Result<StartMessage> receive_start(int channel) {
+    for (;;) {
+        auto message = protocol::receive_control(channel);
+        if (!message && message.error().code() == EAGAIN) {
+            pollfd waiting{.fd = channel, .events = POLLIN, .revents = 0};
+            ::poll(&waiting, 1, -1);
+            continue;
+        }
+        if (!message) return std::unexpected(std::move(message).error().with_context("Start"));
+        if (message->type != ControlType::Start)
+            return fail(EPROTO, "the broker did not say Start");
+        return std::move(message->start);
+    }
+}
+
+namespace {
+
+// The lock goes with its holder; a holder that is being killed needs a moment.
+Result<> acquire_lock(SessionMemory& memory) {
+    constexpr int kAttempts = 100;
+    constexpr timespec kPause{.tv_sec = 0, .tv_nsec = 1'000'000};
+    for (int attempt = 1;; ++attempt) {
+        auto locked = memory.acquire_worker_lock();
+        if (locked || locked.error().code() != EAGAIN || attempt == kAttempts) return locked;
+        ::nanosleep(&kPause, nullptr);
+    }
+}
+
+} // namespace
+
+Result<OpenSession> open_session(StartMessage start, FailureReason& reason) {
+    reason = FailureReason::SessionInvalid;
+    THAW_TRY(SessionMemory memory, SessionMemory::map(std::move(start.session)));
+    THAW_TRY(const auto table, memory.regions());
+    if (table.empty()) return fail(EBADMSG, "the session has no regions");
+    RegionMap regions(table);
+
+    reason = FailureReason::LockHeld;
+    THAW_CHECK(acquire_lock(memory));
+    reason = FailureReason::Resources;
+    // A page of the ring that is not there when the kernel writes to it would cost a message.
+    THAW_CHECK(memory.populate());
+
+    reason = FailureReason::MapDamaged;
+    const PageSource::Options options{
+        .memory_size = memory.info().memory_size,
+        .largest_page = regions.largest_page(),
+        .checked = (memory.info().flags & protocol::kFlagUnchecked) == 0,
+    };
+    THAW_TRY(
+        PageSource source,
+        PageSource::open(start.memory.get(), start.map.get(), memory.info().image_id, options)
+    );
+    const auto lock = lock_memory(memory);
+    memory.state().memory_lock.store(static_cast<std::uint32_t>(lock), std::memory_order_relaxed);
+    // After the lock: the mapping is as large as the guest and would not fit RLIMIT_MEMLOCK.
+    source.map_when_unchecked();
+    reason = FailureReason::None;
+    return OpenSession{std::move(start), std::move(memory), std::move(regions), std::move(source)};
+}
+
+} // namespace thaw::worker

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: MIT
+#include "worker.hpp"
+
+#include "clock.hpp"
+#include "core/pidfd.hpp"
+#include "core/text.hpp"
+#include "log/log.hpp"
+#include "log/message_ids.hpp"
+#include "sandbox.hpp"
+#include "session_setup.hpp"
+
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+
+namespace thaw::worker {
+
+using protocol::ControlType;
+using protocol::FailureReason;
+using protocol::SessionMemory;
+using protocol::StartMessage;
+using protocol::WorkerPhase;
+
+namespace {
+
+LogFields log_fields(const SessionMemory& memory) {
+    const auto& info = memory.info();
+    return {
+        {"THAW_INSTANCE", info.name},
+        {"THAW_SESSION", hex_encode(info.session_id.data(), info.session_id.size())},
+        {"THAW_IMAGE", info.image_name},
+    };
+}
+
+Result<std::unique_ptr<FaultEngine>> make_engine(
+    EngineChoice choice, const FaultEngine::Descriptors& descriptors, const MessageRing& ring,
+    MessageSink& sink
+) {
+    static_cast<void>(choice);
+    return make_epoll_engine(descriptors, ring, sink);
+}
+
+class Worker {
+public:
+    explicit Worker(OpenSession session)
+        : start_(std::move(session.start)), memory_(std::move(session.memory)),
+          regions_(std::move(session.regions)), source_(std::move(session.source)),
+          installer_(start_.uffd.get()), ring_(memory_.ring()),
+          handler_(memory_, regions_, installer_, source_, [this](const auto& lost) {
+              report_loss(lost);
+          }) {}
+    Worker(const Worker&) = delete; // its parts point at each other
+    Worker& operator=(const Worker&) = delete;
+
+    Result<> prepare(Fd channel, const WorkerOptions& options);
+    Result<> adopt();
+    Result<> loop();
+    // Writes down why this worker ends although the VMM lives, and tells the broker.
+    void abandon(FailureReason reason, const Error& error);
+
+private:
+    void report_loss(const protocol::FailedMessage& lost);
+    Result<bool> attend_channel(bool readable);
+    bool may_quit() const;
+
+    StartMessage start_;
+    SessionMemory memory_;
+    RegionMap regions_;
+    PageSource source_;
+    Installer installer_;
+    MessageRing ring_;
+    FaultHandler handler_;
+    std::unique_ptr<FaultEngine> engine_;
+    std::optional<ControlChannel> channel_;
+    std::uint64_t losses_ = 0;
+};
+
+Result<> Worker::prepare(Fd channel, const WorkerOptions& options) {
+    auto& state = memory_.state();
+    const FaultEngine::Descriptors watched{start_.uffd.get(), start_.vmm_pidfd.get()};
+    THAW_CHECK(set_nonblocking(start_.uffd.get(), true));
+    THAW_CHECK(set_nonblocking(channel.get(), true));
+    THAW_TRY(engine_, make_engine(options.engine, watched, ring_, handler_));
+    const protocol::HelloView hello{
+        .session_id = memory_.info().session_id,
+        .session = memory_.fd(),
+        .uffd = start_.uffd.get(),
+        .vmm_pidfd = start_.vmm_pidfd.get(),
+        .memory = start_.memory.get(),
+        .map = start_.map.get(),
+    };
+    channel_.emplace(std::move(channel), std::move(start_.spares), options.control_path, hello);
+    THAW_CHECK(engine_->watch_channel(channel_->fd()));
+
+    state.engine.store(static_cast<std::uint32_t>(engine_->kind()), std::memory_order_relaxed);
+    state.worker_pid.store(static_cast<std::uint32_t>(::getpid()), std::memory_order_relaxed);
+    const auto generation = state.generation.fetch_add(1, std::memory_order_relaxed) + 1;
+    // Also opens the way to the journal, which the sandbox would not let us do later.
+    log_info(
+        log_fields(memory_), "worker {} of VM {} serves {} with {}", generation,
+        memory_.info().name, format_size(memory_.info().memory_size),
+        protocol::engine_name(engine_->kind())
+    );
+    return enter_sandbox();
+}
+
+Result<> Worker::adopt() {
+    auto& state = memory_.state();
+    state.phase.store(static_cast<std::uint32_t>(WorkerPhase::Adopting), std::memory_order_release);
+    // What a predecessor had read comes first, then what is still in the kernel; only then may a
+    // page be filled. Faults it had read are forgotten with it: waking everybody brings them back.
+    const std::size_t left = ring_.replay(handler_);
+    state.counters.replayed_messages.fetch_add(left, std::memory_order_relaxed);
+    if (state.generation.load(std::memory_order_relaxed) > 1)
+        state.counters.adoptions.fetch_add(1, std::memory_order_relaxed);
+    state.oldest_fault_ns.store(0, std::memory_order_relaxed);
+    THAW_CHECK(engine_->drain());
+    handler_.wake_all();
+    const auto now = now_ns();
+    state.serving_since_ns.store(now, std::memory_order_relaxed);
+    state.heartbeat_ns.store(now, std::memory_order_relaxed);
+    const bool failed = state.failure.reason.load(std::memory_order_acquire) != 0;
+    const auto phase = failed ? WorkerPhase::Failed : WorkerPhase::Serving;
+    state.phase.store(static_cast<std::uint32_t>(phase), std::memory_order_release);
+    channel_->send(
+        protocol::encode(protocol::ReadyMessage{
+            .generation = state.generation.load(std::memory_order_relaxed),
+            .engine = engine_->kind(),
+            .memory_lock =
+                static_cast<protocol::MemoryLock>(state.memory_lock.load(std::memory_order_relaxed)
+                ),
+        }),
+        now
+    );
+    return {};
+}
+
+void Worker::report_loss(const protocol::FailedMessage& lost) {
+    constexpr std::uint64_t kLogged = 10; // a rotten image would fill the journal
+    channel_->send(protocol::encode(lost), now_ns());
+    if (++losses_ > kLogged) return;
+    log_event(
+        LogLevel::Error, message_id::kPageUnservable, log_fields(memory_),
+        "VM {}: page at offset {} of image {} cannot be served: {} ({})", memory_.info().name,
+        lost.page_offset, memory_.info().image_name,
+        protocol::failure_reason_name(static_cast<std::uint32_t>(lost.reason)),
+        errno_text(lost.errno_value)
+    );
+    if (losses_ == kLogged)
+        log_warning(
+            log_fields(memory_), "VM {}: further pages are only counted", memory_.info().name
+        );
+}
+
+// The last descriptor of a userfaultfd must not be closed while its VMM lives: the guest would read
+// zeros.
+bool Worker::may_quit() const {
+    const auto phase = memory_.state().phase.load(std::memory_order_acquire);
+    return handler_.vmm_is_gone() || pidfd_has_exited(start_.vmm_pidfd.get()) ||
+           phase == static_cast<std::uint32_t>(WorkerPhase::Complete);
+}
+
+Result<bool> Worker::attend_channel(bool readable) {
+    const std::uint64_t now = now_ns();
+    const int before = channel_->fd();
+    bool quit = readable && channel_->receive(now);
+    if (channel_->fd() != before) THAW_CHECK(engine_->watch_channel(-1));
+    if (channel_->fd() < 0 && channel_->dial(now))
+        THAW_CHECK(engine_->watch_channel(channel_->fd()));
+    if (quit && !may_quit()) {
+        log_warning(log_fields(memory_), "told to quit while the VMM lives: refused");
+        quit = false;
+    }
+    return quit;
+}
+
+Result<> Worker::loop() {
+    auto& state = memory_.state();
+    for (;;) {
+        const auto deadline = std::min(handler_.next_deadline(), channel_->next_deadline());
+        THAW_TRY(const EngineEvents events, engine_->wait(deadline));
+        state.heartbeat_ns.store(now_ns(), std::memory_order_relaxed);
+        if (events.vmm_exited) {
+            channel_->send(protocol::encode(ControlType::VmmExited), now_ns());
+            return {};
+        }
+        handler_.serve();
+        if (!events.channel && channel_->next_deadline() == kNever) continue;
+        THAW_TRY(const bool quit, attend_channel(events.channel));
+        if (quit) return {};
+    }
+}
+
+void Worker::abandon(FailureReason reason, const Error& error) {
+    auto& record = memory_.state().failure;
+    if (record.reason.load(std::memory_order_acquire) == 0) {
+        record.errno_value.store(error.code(), std::memory_order_relaxed);
+        record.when_ns.store(now_ns(), std::memory_order_relaxed);
+        record.reason.store(static_cast<std::uint32_t>(reason), std::memory_order_release);
+    }
+    if (!channel_) return;
+    channel_->send(
+        protocol::encode(protocol::FailedMessage{
+            .reason = reason, .errno_value = error.code(), .page_offset = 0, .fatal = true
+        }),
+        now_ns()
+    );
+}
+
+Result<> serve_session(Worker& worker, Fd channel, const WorkerOptions& options) {
+    if (auto ready = worker.prepare(std::move(channel), options); !ready) {
+        worker.abandon(FailureReason::Resources, ready.error());
+        return ready;
+    }
+    auto served = worker.adopt();
+    if (served) served = worker.loop();
+    if (!served) worker.abandon(FailureReason::UffdRead, served.error());
+    return served;
+}
+
+} // namespace
+
+Result<> run_worker(Fd channel, const WorkerOptions& options) {
+    const std::uint64_t started = now_ns();
+    THAW_TRY(StartMessage start, receive_start(channel.get()));
+    // From here on only the end of the VMM ends us.
+    for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGQUIT, SIGUSR1, SIGUSR2})
+        ::signal(number, SIG_IGN);
+    FailureReason reason = FailureReason::None;
+    auto session = open_session(std::move(start), reason);
+    if (!session) {
+        // Best effort: the end of this process tells the broker as much, without the reason.
+        static_cast<void>(protocol::send_control(
+            channel.get(), protocol::encode(protocol::FailedMessage{
+                               .reason = reason,
+                               .errno_value = session.error().code(),
+                               .page_offset = 0,
+                               .fatal = true,
+                           })
+        ));
+        return std::unexpected(std::move(session).error());
+    }
+    session->memory.state().worker_started_ns.store(started, std::memory_order_relaxed);
+    const std::string title = "thaw-pw " + session->memory.info().name;
+    ::prctl(PR_SET_NAME, title.c_str()); // the kernel cuts it to 15 bytes
+    const auto worker = std::make_unique<Worker>(std::move(*session));
+    return serve_session(*worker, std::move(channel), options);
+}
+
+} // namespace thaw::worker
