@@ -50,6 +50,17 @@ class Mount:
     read_only: bool = False
 
 
+def _rest_of(process, expired):
+    """Output of a killed command; what it left in the background may hold the pipes open."""
+    try:
+        return process.communicate(timeout=1.0)
+    except subprocess.TimeoutExpired as again:
+        for pipe in (process.stdout, process.stderr):
+            pipe.close()
+        texts = (again.stdout or expired.stdout or b"", again.stderr or expired.stderr or b"")
+        return tuple(t if isinstance(t, str) else t.decode(errors="replace") for t in texts)
+
+
 class Lab:  # pylint: disable=too-many-instance-attributes
     """One container. Make it, write() files that must be there at boot, boot(), run(), close()."""
 
@@ -210,9 +221,9 @@ class Lab:  # pylint: disable=too-many-instance-attributes
         try:
             out, err = process.communicate(stdin, timeout=timeout)
             rc = process.returncode
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired as expired:
             os.killpg(process.pid, signal.SIGKILL)
-            out, err = process.communicate()
+            out, err = _rest_of(process, expired)
             rc, err = 124, err + f"\n(killed after {timeout} s)"
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
