@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""Checks of the sources: format, clang-tidy, XML, manual pages, scripts, catalog."""
+
+import concurrent.futures
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+
+from meson import SOURCE_ROOT
+from outcome import Outcome, failure
+
+
+# Of what one file's check says, as much as is read.
+_LINES = 40
+
+
+def tracked(*patterns):
+    """Files of the repository, those about to be added included, that match git's patterns."""
+    done = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "--",
+                           *patterns], cwd=SOURCE_ROOT, check=True, text=True,
+                          stdout=subprocess.PIPE)
+    files = sorted(set(done.stdout.splitlines()))
+    return [f for f in files if os.path.exists(os.path.join(SOURCE_ROOT, f))]
+
+
+def each(files, command):
+    """Run command(file) for each file, as many at a time as there are processors."""
+    def run(file):
+        return file, subprocess.run(command(file), cwd=SOURCE_ROOT, text=True,
+                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    outcome = Outcome()
+    with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for file, done in pool.map(run, files):
+            if done.returncode == 0:
+                outcome.passed += 1
+            else:
+                outcome.failed += 1
+                lines = done.stdout.rstrip().splitlines()
+                rest = [f"... and {len(lines) - _LINES} more lines"] if len(lines) > _LINES else []
+                print("\n".join([f"{file}:", *lines[:_LINES], *rest]), flush=True)
+    return outcome
+
+
+def add(*outcomes):
+    return Outcome(sum(o.passed for o in outcomes), sum(o.failed for o in outcomes),
+                   sum(o.skipped for o in outcomes))
+
+
+def check_format():
+    return each(tracked("*.cpp", "*.hpp"),
+                lambda f: ["clang-format-19", "--dry-run", "-Werror", "--ferror-limit=3", f])
+
+
+def check_tidy(build):
+    """clang-tidy over what the build compiles; one file is one check."""
+    if not build.build():
+        return failure()
+    with open(os.path.join(build.path, "compile_commands.json"), encoding="utf-8") as file:
+        compiled = {os.path.realpath(os.path.join(e["directory"], e["file"]))
+                    for e in json.load(file)}
+    files = sorted(f for f in compiled
+                   if f.startswith(SOURCE_ROOT + "/") and not f.startswith(build.path + "/"))
+    # The commands are gcc's: some of its warnings are unknown to clang.
+    return each(files, lambda f: ["clang-tidy-19", "--quiet", "-p", build.path,
+                                  "--extra-arg=-Wno-unknown-warning-option",
+                                  "--extra-arg=-Wno-ignored-optimization-argument", f])
+
+
+def check_static():
+    """Everything that needs no build."""
+    return add(
+        each(tracked("dbus/*.xml", "dbus/*.conf", "dbus/*.policy"),
+             lambda f: ["xmllint", "--noout", "--nonet", f]),
+        each(tracked("docs/man/*.[1-8]"), lambda f: ["mandoc", "-T", "lint", "-W", "warning", f]),
+        each(_shell_scripts(), lambda f: ["bash", "-n", f]),
+        each(tracked("*.py", "tests/integration/run", "tools/lab"), _compile_python),
+        _message_ids(), _catalog())
+
+
+def _compile_python(file):
+    code = "import sys; compile(open(sys.argv[1], encoding='utf-8').read(), sys.argv[1], 'exec')"
+    return ["/usr/bin/python3", "-W", "error", "-c", code, file]
+
+
+def _shell_scripts():
+    scripts = []
+    for name in tracked("*.sh", "tools/*", ".ci/*"):
+        with open(os.path.join(SOURCE_ROOT, name), "rb") as file:
+            if re.match(rb"#!/bin/(ba)?sh\b", file.readline()):
+                scripts.append(name)
+    return scripts
+
+
+def _message_ids():
+    """The ids in the header and in the catalog are the same, and none is there twice."""
+    with open(os.path.join(SOURCE_ROOT, "libcommon/log/message_ids.hpp"), encoding="utf-8") as file:
+        header = re.findall(r'"([0-9a-f]{32})"', file.read())
+    with open(os.path.join(SOURCE_ROOT, "units/thaw.catalog"), encoding="utf-8") as file:
+        catalog = re.findall(r"^-- ([0-9a-f]{32})", file.read(), re.MULTILINE)
+    for text in sorted(set(header) ^ set(catalog)):
+        where = "the catalog" if text in header else "message_ids.hpp"
+        print(f"message id {text} is missing in {where}")
+    good = sorted(header) == sorted(catalog) and len(set(header)) == len(header)
+    return Outcome(passed=1) if good else failure()
+
+
+def _catalog():
+    """journalctl accepts the catalog."""
+    root = tempfile.mkdtemp(prefix="thaw-catalog-")
+    try:
+        source = os.path.join(root, "usr/lib/systemd/catalog")
+        os.makedirs(source)
+        os.makedirs(os.path.join(root, "var/lib/systemd/catalog"))
+        shutil.copy(os.path.join(SOURCE_ROOT, "units/thaw.catalog"), source)
+        done = subprocess.run(["journalctl", f"--root={root}", "--update-catalog"], text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        if done.returncode != 0 or done.stdout.strip():
+            print(done.stdout)
+            return failure()
+        return Outcome(passed=1)
+    finally:
+        shutil.rmtree(root)

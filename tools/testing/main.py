@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: MIT
+"""Builds and runs the suites; called by tools/test."""
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import checks
+from meson import SOURCE_ROOT, BuildFolder
+from outcome import Outcome, failure, total
+
+DEFAULT = ("unit", "bus", "integration")
+ALL = ("static", "format", "unit", "bus", "integration", "fault", "sanitizers", "fuzz", "tidy")
+_SANITIZER_ENV = {
+    "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:abort_on_error=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+}
+
+
+class Suites:
+    """One method per suite, each returning an Outcome."""
+
+    def __init__(self, soak):
+        self.soak = soak
+        self.gcc = BuildFolder("build", ["-Dwerror=true", "-Dtests=true"])
+        self.sanitized = BuildFolder("build-sanitizers", ["-Dwerror=true", "-Dtests=true",
+                                                          "-Dsanitizers=true", "-Ddocs=false"],
+                                     multiplier=5)
+        self.fuzzers = BuildFolder("build-fuzz", ["-Dfuzzers=true", "-Dtests=true", "-Ddocs=false"],
+                                   compiler=("clang-19", "clang++-19"))
+
+    def unit(self):
+        return self.gcc.run_suite("unit")
+
+    def bus(self):
+        return self.gcc.run_suite("bus")
+
+    def fault(self):
+        return self.gcc.run_suite("fault")
+
+    def soak_loops(self):
+        return self.gcc.run_suite("soak", env={"THAW_SOAK": "1"})
+
+    def sanitizers(self):
+        return total([self.sanitized.run_suite(s, env=_SANITIZER_ENV) for s in ("unit", "bus")])
+
+    def fuzz(self):
+        """Each target with its corpus and a short time on top; nothing to do without targets."""
+        if not checks.tracked("tests/fuzz/*.cpp"):
+            print("there is no fuzz target")
+            return Outcome()
+        return self.fuzzers.run_suite("fuzz", env={"THAW_SOAK": "1"} if self.soak else None)
+
+    def integration(self):
+        if os.geteuid() != 0:
+            print("the integration tests boot containers: run tools/test as root")
+            return failure()
+        if not self.gcc.build():
+            return failure()
+        command = [os.path.join(SOURCE_ROOT, "tests/integration/run"), "--builddir", self.gcc.path]
+        if self.soak:
+            command += ["--soak", "--timeout", "3600"]
+        return _run_and_count(command)
+
+    def static(self):
+        return checks.check_static()
+
+    def format(self):
+        return checks.check_format()
+
+    def tidy(self):
+        return checks.check_tidy(self.gcc)
+
+
+def _run_and_count(command):
+    """Run a program whose last line is `N passed, N failed, N skipped`, showing its output."""
+    last = ""
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, errors="replace") as process:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            last = line
+    match = re.fullmatch(r"(\d+) passed, (\d+) failed, (\d+) skipped\n", last)
+    if match is None:
+        return failure()
+    outcome = Outcome(*map(int, match.groups()))
+    if process.returncode != 0 and outcome.failed == 0:
+        outcome.failed = 1
+    return outcome
+
+
+def _names(options):
+    if options.suite:
+        return list(dict.fromkeys(options.suite))
+    names = list(ALL if options.all else DEFAULT)
+    if options.soak:
+        names.append("soak")
+    return names
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(
+        prog="tools/test",
+        description="Installs what is missing, builds, and runs the tests: by default "
+                    + ", ".join(DEFAULT) + ". Ends with `N passed, N failed, N skipped`.")
+    parser.add_argument("--all", action="store_true",
+                        help="everything a change must pass: " + ", ".join(ALL))
+    parser.add_argument("--soak", action="store_true", help="the long loops as well (hours)")
+    parser.add_argument("--suite", action="append", choices=(*ALL, "soak"), metavar="NAME",
+                        help="only this suite; may be given more than once: "
+                             + ", ".join((*ALL, "soak")))
+    parser.add_argument("--no-bootstrap", action="store_true",
+                        help="do not look for missing packages first")
+    return parser.parse_args(arguments)
+
+
+def main(arguments):
+    options = parse(arguments)
+    sys.stdout.reconfigure(line_buffering=True)
+    # The default action would skip the clean-up of labs.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    suites = Suites(options.soak)
+    outcomes = {}
+    for name in _names(options):
+        print(f"\n==== suite {name}")
+        begin = time.monotonic()
+        outcome = getattr(suites, "soak_loops" if name == "soak" else name)()
+        outcome.seconds = time.monotonic() - begin
+        outcomes[name] = outcome
+        print(f"==== suite {name}: {outcome} ({outcome.seconds:.0f} s)")
+    print("\n==== summary")
+    for name, outcome in outcomes.items():
+        print(f"{name:12} {outcome.seconds:6.0f} s  {outcome}")
+    everything = total(outcomes.values())
+    print(f"{'all':12} {everything.seconds:6.0f} s\n")
+    print(everything)
+    return 1 if everything.failed or not everything.passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
