@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+#include "config.hpp"
+
+#include "build_config.hpp"
+
+#include <cstdlib>
+
+namespace thaw::pagerd {
+
+namespace {
+
+constexpr std::uint64_t kMostSessions = 100000;
+constexpr std::uint64_t kMostRestarts = 1000;
+constexpr std::uint64_t kStoreFloor = 16;
+constexpr std::uint64_t kStoreCeiling = 1000000;
+
+std::function<Result<>(std::string_view)> absolute_path(std::string* target) {
+    return [target](std::string_view value) -> Result<> {
+        if (!value.starts_with('/')) return fail(EINVAL, "expected an absolute path");
+        *target = value;
+        return {};
+    };
+}
+
+// A limit of time of 0 would fail everything.
+std::function<Result<>(std::string_view)> positive_timespan(Microseconds* target) {
+    return [target](std::string_view value) -> Result<> {
+        THAW_TRY(const auto parsed, parse_timespan(value));
+        if (parsed == 0) return fail(EINVAL, "expected a time above 0");
+        *target = parsed;
+        return {};
+    };
+}
+
+ConfigLocation location() {
+    const char* file = std::getenv("THAW_PAGERD_CONFIG");
+    if (!file || *file == '\0') return ConfigLocation::of_daemon("pagerd");
+    return {file, {std::string(file) + ".d"}};
+}
+
+} // namespace
+
+std::vector<ConfigKey> config_keys(Config& config) {
+    const std::string section = "Pager";
+    return {
+        {section, "MaxSessions", config_unsigned(&config.max_sessions, 1, kMostSessions)},
+        {section, "HandshakeTimeoutSec", positive_timespan(&config.handshake_timeout)},
+        {section, "WorkerStuckSec", positive_timespan(&config.worker_stuck)},
+        {section, "WorkerRestartLimit",
+         config_unsigned(&config.worker_restart_limit, 0, kMostRestarts)},
+        {section, "WorkerRestartIntervalSec", positive_timespan(&config.worker_restart_window)},
+        {section, "AdoptionTimeoutSec", positive_timespan(&config.adoption_timeout)},
+        {section, "StartLimitBurst", config_unsigned(&config.start_limit_burst, 1, kMostRestarts)},
+        {section, "StartLimitIntervalSec", positive_timespan(&config.start_limit_interval)},
+        {section, "FileDescriptorStoreMax",
+         config_unsigned(&config.store_capacity, kStoreFloor, kStoreCeiling)},
+        {section, "WorkerProgram", absolute_path(&config.worker_program)},
+        {section, "RuntimeDirectory", absolute_path(&config.runtime_directory)},
+        {section, "WorkersUnit", config_string(&config.workers_unit)},
+    };
+}
+
+Result<LoadedConfig> load_config() {
+    LoadedConfig loaded;
+    loaded.config.worker_program = std::string(THAW_LIBEXECDIR) + "/thaw-pager-worker";
+    THAW_TRY(loaded.warnings, read_config(location(), config_keys(loaded.config)));
+    return loaded;
+}
+
+} // namespace thaw::pagerd

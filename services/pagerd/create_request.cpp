@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT
+#include "create_request.hpp"
+
+#include "bus/errors.hpp"
+#include "core/names.hpp"
+#include "image/manifest.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace thaw::pagerd {
+
+namespace {
+
+constexpr std::uint64_t kSmallPage = 4096;
+constexpr std::uint64_t kHugePage = 2 << 20;
+constexpr Microseconds kLongestHandshake = 10 * 60 * kUsecPerSec;
+
+template <class... Args>
+std::unexpected<Error> invalid(fmt::format_string<Args...> text, Args&&... args) {
+    return fail_named(
+        kErrorInvalidArgs, EINVAL, "{}", fmt::format(text, std::forward<Args>(args)...)
+    );
+}
+
+// Reads one variant of the given basic type.
+template <class T>
+Result<T> read_variant(BusMessage& message, const char* key, const char* type) {
+    THAW_TRY(const auto contents, message.peek_variant());
+    if (contents != type) return invalid("option {} has type '{}', not '{}'", key, contents, type);
+    THAW_CHECK(message.enter_container('v', type));
+    T value{};
+    THAW_CHECK(message.read(type, &value));
+    THAW_CHECK(message.exit_container());
+    return value;
+}
+
+Result<> read_files(BusMessage& message, CreateRequest& request) {
+    THAW_CHECK(message.enter_container('a', "{sh}"));
+    for (;;) {
+        THAW_TRY(const bool more, message.enter_container('e', "sh"));
+        if (!more) break;
+        const char* key = nullptr;
+        int fd = -1;
+        THAW_CHECK(message.read("sh", &key, &fd));
+        THAW_CHECK(message.exit_container());
+        const std::string_view name = key;
+        if (name != "memory" && name != "map") return invalid("unknown file '{}'", name);
+        Fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+        if (!copy) return fail_errno(errno, "duplicate the descriptor of '{}'", name);
+        (name == "memory" ? request.memory : request.map) = std::move(copy);
+    }
+    return message.exit_container();
+}
+
+Result<> read_option(BusMessage& message, std::string_view key, CreateRequest& request) {
+    auto& info = request.info;
+    if (key == "ImageId") {
+        THAW_TRY(const auto* text, read_variant<const char*>(message, "ImageId", "s"));
+        auto id = image::parse_id(text);
+        if (!id) return invalid("ImageId: {}", id.error().message());
+        info.image_id = *id;
+    } else if (key == "ImageName") {
+        THAW_TRY(const auto* text, read_variant<const char*>(message, "ImageName", "s"));
+        if (!is_valid_image_name(text)) return invalid("'{}' is no image name", text);
+        info.image_name = text;
+    } else if (key == "MemorySize") {
+        THAW_TRY(info.memory_size, read_variant<std::uint64_t>(message, "MemorySize", "t"));
+    } else if (key == "PageSize") {
+        THAW_TRY(info.page_size, read_variant<std::uint64_t>(message, "PageSize", "t"));
+    } else if (key == "OnPagerLoss") {
+        THAW_TRY(
+            const std::string_view word, read_variant<const char*>(message, "OnPagerLoss", "s")
+        );
+        if (word != "poison" && word != "stop") return invalid("OnPagerLoss: '{}'", word);
+        info.policy = word == "poison" ? protocol::LossPolicy::Poison : protocol::LossPolicy::Stop;
+    } else if (key == "Prefetch") {
+        THAW_TRY(const int on, read_variant<int>(message, "Prefetch", "b"));
+        if (on) info.flags |= protocol::kFlagPrefetch;
+    } else if (key == "HandshakeTimeoutUSec") {
+        THAW_TRY(
+            request.handshake_timeout,
+            read_variant<std::uint64_t>(message, "HandshakeTimeoutUSec", "t")
+        );
+        if (request.handshake_timeout == 0 || request.handshake_timeout > kLongestHandshake)
+            return invalid("HandshakeTimeoutUSec is out of range");
+    } else {
+        return invalid("unknown option '{}'", key);
+    }
+    return {};
+}
+
+Result<> read_options(BusMessage& message, CreateRequest& request) {
+    THAW_CHECK(message.enter_container('a', "{sv}"));
+    for (;;) {
+        THAW_TRY(const bool more, message.enter_container('e', "sv"));
+        if (!more) break;
+        const char* key = nullptr;
+        THAW_CHECK(message.read("s", &key));
+        THAW_CHECK(read_option(message, key, request));
+        THAW_CHECK(message.exit_container());
+    }
+    return message.exit_container();
+}
+
+// The memory file decides what can be served.
+Result<> check_memory(CreateRequest& request) {
+    auto& info = request.info;
+    if (!request.memory) return invalid("the file 'memory' is missing");
+    struct stat status{};
+    if (::fstat(request.memory.get(), &status) != 0) return fail_errno(errno, "stat the memory");
+    if (!S_ISREG(status.st_mode)) return invalid("the file 'memory' is no regular file");
+    const auto size = static_cast<std::uint64_t>(status.st_size);
+    if (info.memory_size == 0) info.memory_size = size;
+    if (info.page_size != kSmallPage && info.page_size != kHugePage)
+        return invalid("PageSize {} is neither 4096 nor 2097152", info.page_size);
+    if (info.memory_size > size)
+        return invalid("MemorySize {} is more than the file's {}", info.memory_size, size);
+    if (info.memory_size == 0 || info.memory_size % info.page_size != 0 ||
+        info.memory_size > protocol::kMaxMemorySize)
+        return invalid("MemorySize {} is no number of whole pages", info.memory_size);
+    return {};
+}
+
+} // namespace
+
+bool is_valid_vmm_unit(std::string_view unit) {
+    constexpr std::string_view kPunctuation = ":-_.\\@";
+    constexpr std::size_t kLongest = 255;
+    const bool known_kind = unit.ends_with(".service") || unit.ends_with(".scope");
+    return known_kind && unit.size() <= kLongest &&
+           std::all_of(unit.begin(), unit.end(), [&](char c) {
+               return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                      kPunctuation.find(c) != std::string_view::npos;
+           });
+}
+
+Result<CreateRequest> read_create_request(BusMessage& message, Microseconds default_timeout) {
+    CreateRequest request;
+    request.handshake_timeout = default_timeout;
+    const char* name = nullptr;
+    const char* unit = nullptr;
+    THAW_CHECK(message.read("ss", &name, &unit));
+    if (!is_valid_vm_name(name)) return invalid("'{}' is no name of a VM", name);
+    if (!is_valid_vmm_unit(unit)) return invalid("'{}' is no name of a VMM's unit", unit);
+    request.info.name = name;
+    request.info.unit = unit;
+    THAW_CHECK(read_files(message, request));
+    THAW_CHECK(read_options(message, request));
+    std::uint64_t flags = 0;
+    THAW_CHECK(message.read("t", &flags));
+    if (flags != 0) return invalid("unknown flags {:#x}", flags);
+    THAW_CHECK(check_memory(request));
+    return request;
+}
+
+} // namespace thaw::pagerd

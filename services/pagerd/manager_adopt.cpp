@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: MIT
+#include "api/pager1.hpp"
+#include "core/file.hpp"
+#include "event/priorities.hpp"
+#include "log/log.hpp"
+#include "log/message_ids.hpp"
+#include "manager.hpp"
+#include "policy.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace thaw::pagerd {
+
+namespace {
+
+std::string starts_path(const Config& config) {
+    return config.runtime_directory + "/starts";
+}
+
+// A session can be judged: it waits with its listener, or its VMM's descriptors are both there.
+bool is_complete(const std::map<FdRole, Fd>& stored) {
+    if (!stored.contains(FdRole::Session)) return false;
+    if (stored.contains(FdRole::Uffd)) return stored.contains(FdRole::Vmm);
+    return stored.contains(FdRole::Listen);
+}
+
+std::set<FdRole> roles_of(const std::map<FdRole, Fd>& stored) {
+    std::set<FdRole> roles;
+    for (const auto& [role, fd] : stored)
+        roles.insert(role);
+    return roles;
+}
+
+} // namespace
+
+Result<> Manager::count_start() {
+    const auto& config = loaded_.config;
+    const auto path = starts_path(config);
+    const auto text = read_file(path);
+    const auto record = record_start(
+        parse_starts(text.value_or("")), now_monotonic(), config.start_limit_burst,
+        config.start_limit_interval
+    );
+    broker_.safe_mode = record.safe_mode;
+    if (record.safe_mode)
+        log_event(
+            LogLevel::Error, message_id::kSafeMode, {},
+            "{} starts within {}: safe mode, nothing new is accepted", record.starts.size(),
+            format_timespan(config.start_limit_interval)
+        );
+    return write_file_atomic(path, format_starts(record.starts), 0600);
+}
+
+// An orderly end is no crash: only those are counted.
+void Manager::forget_start() {
+    const auto path = starts_path(loaded_.config);
+    auto starts = parse_starts(read_file(path).value_or(""));
+    if (starts.empty() || broker_.safe_mode) return;
+    starts.pop_back();
+    if (auto written = write_file_atomic(path, format_starts(starts), 0600); !written)
+        log_debug("{}", written.error().message());
+}
+
+void Manager::adopt_all(Inherited inherited) {
+    for (const auto& name : inherited.unknown) {
+        log_warning("removing unknown '{}' from the descriptor store", name);
+        store_.remove(name);
+    }
+    adopt_images(inherited);
+    for (auto& [id, stored] : inherited.by_id)
+        adopt_stored(id, std::move(stored));
+    auto deadline = context_.loop.add_timer(
+        loaded_.config.adoption_timeout, [this] { give_up_orphans(); }, "orphans", priority::kTimer
+    );
+    if (deadline) orphan_deadline_ = std::move(*deadline);
+}
+
+// Leaves in `inherited` what belongs to sessions.
+void Manager::adopt_images(Inherited& inherited) {
+    for (auto next = inherited.by_id.begin(); next != inherited.by_id.end();) {
+        const auto current = next++;
+        auto& [id, stored] = *current;
+        const auto memory = stored.find(FdRole::Memory);
+        const auto map = stored.find(FdRole::Map);
+        if (memory != stored.end()) {
+            Fd map_fd = map == stored.end() ? Fd() : std::move(map->second);
+            if (auto adopted = images_.adopt(id, std::move(memory->second), std::move(map_fd));
+                !adopted)
+                log_warning("image {}: {}", id, adopted.error().message());
+        } else if (map != stored.end()) {
+            store_.remove(stored_name(id, FdRole::Map));
+        }
+        stored.erase(FdRole::Memory);
+        stored.erase(FdRole::Map);
+        if (stored.empty()) inherited.by_id.erase(current);
+    }
+}
+
+void Manager::adopt_stored(const std::string& id, Stored stored) {
+    if (!is_complete(stored)) {
+        orphans_.emplace(id, std::move(stored));
+        return;
+    }
+    const auto roles = roles_of(stored);
+    if (auto revived = revive(std::move(stored), roles); !revived) {
+        log_warning("session {} is not taken over: {}", id, revived.error().message());
+        for (const auto role : roles)
+            store_.remove(stored_name(id, role));
+    }
+}
+
+// On an Error nothing refers to `stored` any more.
+Result<> Manager::revive(Stored stored, const std::set<FdRole>& kept) {
+    THAW_TRY(
+        auto memory,
+        protocol::SessionMemory::map(std::move(stored.extract(FdRole::Session).mapped()))
+    );
+    if (sessions_.contains(memory.info().name))
+        return fail(EEXIST, "there is another session of {}", memory.info().name);
+    const auto& id = memory.info().image_id;
+    const auto* image = images_.acquire_known(hex_encode(id.data(), id.size()));
+    auto* session = add(std::move(memory), image);
+    session->publish();
+    if (auto adopted = session->adopt(std::move(stored), kept); !adopted) {
+        log_notice(session->log_fields(), "{}: {}", session->name(), adopted.error().message());
+        session->abandon();
+    }
+    return {};
+}
+
+void Manager::on_hello(protocol::HelloMessage hello, Fd channel, Peer peer) {
+    const auto pid = peer.pid;
+    if (auto accepted = accept_hello(hello, std::move(channel), std::move(peer)); !accepted)
+        log_warning("process {} dialed in: {}", pid, accepted.error().message());
+    update_status();
+}
+
+Result<> Manager::accept_hello(protocol::HelloMessage& hello, Fd channel, Peer peer) {
+    const auto id = hex_encode(hello.session_id.data(), hello.session_id.size());
+    const auto found = std::ranges::find_if(sessions_, [&](const auto& entry) {
+        return entry.second->id() == id;
+    });
+    auto* session = found == sessions_.end() ? nullptr : found->second.get();
+    if (!session) {
+        THAW_TRY(session, revive_from_hello(id, hello));
+    }
+    return session->accept_worker(std::move(hello), std::move(channel), std::move(peer));
+}
+
+// The store had nothing, or not all, of this session.
+Result<Session*> Manager::revive_from_hello(const std::string& id, protocol::HelloMessage& hello) {
+    Stored stored;
+    if (auto orphan = orphans_.extract(id)) stored = std::move(orphan.mapped());
+    const auto kept = roles_of(stored);
+    for (auto [role, fd] :
+         {std::pair{FdRole::Session, &hello.session},
+          {FdRole::Uffd, &hello.uffd},
+          {FdRole::Vmm, &hello.vmm_pidfd}})
+        stored.try_emplace(role, std::move(*fd));
+    const auto& identity = stored.at(FdRole::Session);
+    // A mapping of its own: what is kept must be the session that the worker names.
+    THAW_TRY(auto copy, identity.duplicate());
+    THAW_TRY(const auto memory, protocol::SessionMemory::map(std::move(copy)));
+    const auto& info = memory.info();
+    if (hex_encode(info.session_id.data(), info.session_id.size()) != id)
+        return fail(EBADMSG, "the session memory has another id");
+    THAW_CHECK(revive(std::move(stored), kept));
+    auto* session = sessions_.at(info.name).get();
+    announce(*session);
+    return session;
+}
+
+void Manager::give_up_orphans() {
+    for (auto next = orphans_.begin(); next != orphans_.end();) {
+        const auto current = next++;
+        auto& [id, stored] = *current;
+        const auto roles = roles_of(stored);
+        const auto vmm = stored.find(FdRole::Vmm);
+        const bool vmm_gone = vmm != stored.end() && pidfd_has_exited(vmm->second.get());
+        if (stored.contains(FdRole::Uffd) && !vmm_gone) {
+            // Closing it would give a live guest pages of zeros.
+            log_error("session {}: not all of it was kept; its userfaultfd is held", id);
+            continue;
+        }
+        for (const auto role : roles)
+            store_.remove(stored_name(id, role));
+        orphans_.erase(current);
+    }
+    images_.drop_unused();
+    update_status();
+}
+
+} // namespace thaw::pagerd

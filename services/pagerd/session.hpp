@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// One VM's pager session: from its listening socket to the end of the VMM. Everything that must
+// survive the broker is in the descriptor store before anybody depends on it; the userfaultfd is
+// held until the VMM is proven dead.
+
+#include "broker.hpp"
+#include "bus/message.hpp"
+#include "handshake.hpp"
+#include "protocol/session_memory.hpp"
+#include "session_state.hpp"
+#include "session_worker.hpp"
+#include "stored_fds.hpp"
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace thaw::pagerd {
+
+class Session {
+public:
+    // Close() came over the bus: the owner checks the sender, answers, and calls close().
+    using CloseRequest = std::function<Result<>(const std::string& name, BusMessage message)>;
+    // Called once, when the session is over: closed | vmm-exited | failed. The owner destroys the
+    // session later, not from inside the call.
+    using EndHandler = std::function<void(Session&, std::string_view result)>;
+
+    // `image` was acquired for this session, which releases it.
+    Session(
+        Broker& broker, protocol::SessionMemory memory, const ImageSource* image, EndHandler ended,
+        CloseRequest close_requested
+    );
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
+
+    // A new session: makes the socket, stores listener and session memory, listens.
+    Result<> open(Microseconds handshake_timeout);
+    // One that an earlier broker left. `stored` holds what came from the store or from a worker;
+    // those in `kept` are in the store already, the others are pushed. ESRCH: the VMM is gone;
+    // ENOENT: nothing of it is left. Then abandon() it.
+    Result<> adopt(std::map<FdRole, Fd> stored, const std::set<FdRole>& kept);
+    // The worker of this session dialed in; fills in what the store did not have.
+    Result<> accept_worker(protocol::HelloMessage hello, Fd channel, Peer peer);
+
+    // Ends the session at once unless a live VMM depends on it; then when the VMM is dead.
+    void close();
+    // Ends a session that nobody was told of yet.
+    void abandon() { end("closed"); }
+    // The broker is being stopped for good: a session that still waits for its VMM fails.
+    void broker_stopped();
+    void check_worker(Microseconds now);
+
+    const std::string& name() const { return memory_.info().name; }
+    const std::string& id() const { return id_; }
+    const std::string& path() const { return path_; }
+    const std::string& unit() const { return memory_.info().unit; }
+    SessionState state() const { return state_; }
+    const protocol::SessionMemory& memory() const { return memory_; }
+    LogFields log_fields() const;
+    bool is_published() const { return published_; }
+    void publish() { published_ = true; }
+
+    static const sd_bus_vtable kVtable[];
+
+private:
+    // ---- session.cpp: life
+    void set_state(SessionState to, std::vector<std::string> also_changed = {});
+    void changed(std::vector<std::string> properties);
+    void fail(Error error);
+    void end(std::string_view result);
+    void release_all();
+    Result<> store(FdRole role, int fd);
+    void unstore(FdRole role);
+    Result<> watch_vmm();
+    void on_vmm_exit();
+    void make_worker();
+    void on_page_lost(const protocol::FailedMessage& message);
+    bool vmm_is_alive() const;
+
+    // ---- session_adopt.cpp
+    Result<> resume(Fd worker);
+
+    // ---- session_handshake.cpp
+    Result<> listen(Microseconds handshake_timeout);
+    void on_connection();
+    Result<> begin_handshake(Fd connection);
+    void on_stranger(const Error& error);
+    void on_handshake(Result<HandshakeResult> result);
+    Result<> serve(HandshakeResult& result);
+    void stop_listening();
+
+    // ---- session_bus.cpp
+    template <auto Counter>
+    Result<> append_counter(BusMessage& reply) const;
+    Result<> append_text(BusMessage& reply, std::string_view text) const;
+    Result<> property_name(BusMessage& reply) const;
+    Result<> property_id(BusMessage& reply) const;
+    Result<> property_unit(BusMessage& reply) const;
+    Result<> property_image(BusMessage& reply) const;
+    Result<> property_memory_size(BusMessage& reply) const;
+    Result<> property_page_size(BusMessage& reply) const;
+    Result<> property_state(BusMessage& reply) const;
+    Result<> property_error_name(BusMessage& reply) const;
+    Result<> property_error_message(BusMessage& reply) const;
+    Result<> property_stop_pending(BusMessage& reply) const;
+    Result<> property_recording(BusMessage& reply) const;
+    Result<> property_quiesced(BusMessage& reply) const;
+    Result<> property_adopting(BusMessage& reply) const;
+    Result<> property_worker_pid(BusMessage& reply) const;
+    Result<> property_worker_restarts(BusMessage& reply) const;
+    Result<> property_vmm_pid(BusMessage& reply) const;
+    Result<> property_zero_pages(BusMessage& reply) const;
+    Result<> property_pages_installed(BusMessage& reply) const;
+    Result<> property_oldest_fault(BusMessage& reply) const;
+    Result<> method_close(BusMessage message);
+
+    Broker& broker_;
+    protocol::SessionMemory memory_;
+    const ImageSource* image_;
+    EndHandler ended_;
+    CloseRequest close_requested_;
+    std::string id_;
+    std::string path_;
+    SessionState state_ = SessionState::Listening;
+    std::optional<Error> error_;
+    bool published_ = false; // on the bus
+    bool stop_pending_ = false;
+    bool adopting_ = false;
+    bool closing_ = false; // CloseSession came while the VMM lived
+    std::set<FdRole> stored_;
+
+    Microseconds handshake_timeout_ = 0;
+    Fd listener_;
+    EventSource accept_source_;
+    std::unique_ptr<Handshake> handshake_;
+    Fd connection_; // the VMM's, kept open
+    Fd uffd_;
+    Fd vmm_;
+    pid_t vmm_pid_ = 0;
+    EventSource vmm_source_;
+    std::unique_ptr<SessionWorker> worker_;
+};
+
+} // namespace thaw::pagerd

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Names of what the broker keeps in the unit's descriptor store, and sorting what came back. The
+// names are readable by every user of the host (systemd shows them), so they say nothing but a
+// random id and a role.
+
+#include "core/enum_table.hpp"
+#include "systemd/notify.hpp"
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace thaw::pagerd {
+
+enum class FdRole : std::uint8_t {
+    Listen,  // session: the listening socket, until the handshake is done
+    Conn,    // session: the VMM's connection, from accept to the end of the handshake
+    Uffd,    // session: the guest's userfaultfd
+    Vmm,     // session: pidfd of the VMM
+    Worker,  // session: pidfd of the worker
+    Session, // session: the session memfd
+    Memory,  // image: the memory file
+    Map,     // image: memory.map
+};
+
+inline constexpr EnumTable kFdRoleNames{std::array{
+    std::pair{FdRole::Listen, std::string_view("listen")},
+    std::pair{FdRole::Conn, std::string_view("conn")},
+    std::pair{FdRole::Uffd, std::string_view("uffd")},
+    std::pair{FdRole::Vmm, std::string_view("vmm")},
+    std::pair{FdRole::Worker, std::string_view("worker")},
+    std::pair{FdRole::Session, std::string_view("session")},
+    std::pair{FdRole::Memory, std::string_view("memory")},
+    std::pair{FdRole::Map, std::string_view("map")},
+}};
+
+// Ids of sessions and images: 1 to 64 lower-case hex digits.
+bool is_valid_id(std::string_view id);
+
+std::string stored_name(std::string_view id, FdRole role); // "ID.role"
+struct StoredName {
+    std::string id;
+    FdRole role;
+    bool operator==(const StoredName&) const = default;
+};
+// Nothing when the name is not one of ours.
+std::optional<StoredName> parse_stored_name(std::string_view name);
+
+// What systemd handed over at start.
+struct Inherited {
+    Fd control; // the control socket, invalid when there is none
+    std::map<std::string, std::map<FdRole, Fd>> by_id;
+    std::vector<std::string>
+        unknown;            // names to remove from the store; their descriptors are closed
+    std::size_t stored = 0; // how many came from the store, unknown ones included
+};
+// A second descriptor of the same name is dropped (a replaced one whose removal was lost): its name
+// is the same, so it cannot be removed alone and goes with the first.
+Inherited sort_inherited(std::vector<NamedFd> fds);
+
+// Name of the control socket (FileDescriptorName= of thaw-pagerd.socket).
+inline constexpr std::string_view kControlName = "control";
+
+} // namespace thaw::pagerd
