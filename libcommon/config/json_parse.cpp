@@ -73,6 +73,8 @@ private:
 } // namespace
 
 Result<JsonDocument> JsonDocument::parse(std::string_view text) {
+    // The library takes a NUL for the end and would not look at what follows.
+    if (text.find('\0') != std::string_view::npos) return fail(EBADMSG, "bad JSON: a NUL byte");
     Checker checker;
     if (!json::sax_parse(text, &checker)) return fail(EBADMSG, "bad JSON: {}", checker.error);
     auto value = std::make_unique<json>(json::parse(text, nullptr, /*allow_exceptions=*/false));
