@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 
 #include <csignal>
+#include <filesystem>
 
 using namespace thaw::standin;
 using namespace thaw::standin::test;
@@ -213,4 +214,18 @@ TEST_F(Misbehaviour, sigterm) {
 TEST_F(Misbehaviour, unknown_profile_key_ends_the_program) {
     StandinProcess vmm(directory_, {{"never_conect", true}}, false);
     EXPECT_EQ(WEXITSTATUS(vmm.wait().value_or(0)), 2);
+}
+
+TEST_F(Misbehaviour, sigbus_kills_or_is_counted) {
+    // A truncated file behind the mapping answers with SIGBUS, as a poisoned page does.
+    StandinProcess counts(directory_, {{"sigbus", "count"}}, true, "a.sock");
+    StandinProcess dies(directory_, json::object(), true, "b.sock");
+    ASSERT_EQ(counts.load(false, "File", "memory").status, 204);
+    ASSERT_EQ(dies.load(false, "File", "memory").status, 204);
+    std::filesystem::resize_file(directory_.path("memory"), (4U << 20) - 8 * 4096);
+    const json result = counts.call("PUT", "/standin/verify", {{"recipe", true}}).body;
+    EXPECT_EQ(result.at("poisoned"), 8) << result;
+    EXPECT_EQ(result.at("equal"), 1016);
+    EXPECT_EQ(dies.call("PUT", "/standin/verify", {{"recipe", true}}).status, 0);
+    EXPECT_EQ(WTERMSIG(dies.wait().value_or(0)), SIGBUS);
 }

@@ -62,6 +62,27 @@ INSTANTIATE_TEST_SUITE_P(
     }
 );
 
+TEST(TwoRegions, memory_above_the_hole_is_the_second_region) {
+    WorkDirectory directory;
+    make_image(directory, {"--zero-percent", "100", "--sparse"}, 3100);
+    SmallPager pager(directory.path("uffd.sock"), directory.path("memory"), {});
+    const std::uint64_t boundary = (3ULL << 30) / small_page;
+    const json trace = {
+        {"w", boundary - 2, 4},
+        {"d", boundary - 1, 1},
+        {"d", boundary, 1},
+        {"r", boundary - 2, 4},
+        {"w", 0, 1},
+        {"w", boundary + 7000, 1}
+    };
+    const StandinProcess vmm(directory, {{"guest", {{"trace", trace}}}});
+    run_guest(vmm);
+    const json guest = vmm.report().at("guest");
+    EXPECT_EQ(guest.at("mismatches"), 0) << guest.at("errors");
+    EXPECT_EQ(guest.at("writes"), 6);
+    EXPECT_EQ(pager.removed(), 2U);
+}
+
 class BrokenPager : public Pager {};
 
 TEST_F(BrokenPager, a_page_from_the_wrong_place_shows) {

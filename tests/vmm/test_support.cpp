@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <poll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -37,6 +38,7 @@ pid_t spawn(const std::vector<std::string>& arguments, const std::string& direct
     argv.push_back(nullptr);
     const pid_t pid = ::fork();
     if (pid == 0) {
+        ::prctl(PR_SET_PDEATHSIG, SIGKILL); // a killed test leaves nothing behind
         if (::chdir(directory.c_str()) == 0) {
             ::execv(program.c_str(), argv.data());
         }
