@@ -145,7 +145,10 @@ Result<Bus> Bus::open_system() {
 }
 
 Bus& Bus::operator=(Bus&& other) noexcept {
-    if (this != &other) close(std::exchange(bus_, std::exchange(other.bus_, nullptr)));
+    if (this != &other) {
+        close(std::exchange(bus_, std::exchange(other.bus_, nullptr)));
+        event_ = std::exchange(other.event_, nullptr);
+    }
     return *this;
 }
 
@@ -183,6 +186,7 @@ Result<> Bus::from_errno(int r, const char* what) {
 }
 
 Result<> Bus::attach(EventLoop& loop) {
+    event_ = loop.get();
     return from_errno(
         sd_bus_attach_event(bus_, loop.get(), static_cast<int>(priority::kBus)), "attach bus"
     );
@@ -213,7 +217,7 @@ BusSlot Bus::call(Result<BusMessage> message, ReplyHandler handler, Microseconds
     }
     state->failure = std::move(message).error();
     const int r = sd_event_add_defer(
-        sd_bus_get_event(bus_), &state->deferred, BusSlot::State::deferred_trampoline, state.get()
+        event_, &state->deferred, BusSlot::State::deferred_trampoline, state.get()
     );
     THAW_INVARIANT(r >= 0);
     return BusSlot(std::move(state));
@@ -410,10 +414,13 @@ std::string encode_object_path(const std::string& prefix, std::string_view name)
 }
 
 Result<std::string> decode_object_path(const std::string& prefix, const std::string& path) {
+    // sd-bus takes the prefix itself and deeper paths too.
+    if (path.size() <= prefix.size() || path.find('/', prefix.size() + 1) != std::string::npos)
+        return fail(EINVAL, "{} is no child of {}", path, prefix);
     char* name = nullptr;
     const int r = sd_bus_path_decode(path.c_str(), prefix.c_str(), &name);
     if (r < 0) return fail_errno(-r, "decode object path {}", path);
-    if (r == 0) return fail(EINVAL, "{} is not below {}", path, prefix);
+    if (r == 0) return fail(EINVAL, "{} is no child of {}", path, prefix);
     std::string result = name;
     free(name);
     return result;

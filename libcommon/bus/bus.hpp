@@ -43,7 +43,8 @@ public:
     static Result<Bus> open_system();
     // Takes over a reference, e.g. one end of a socketpair in tests.
     static Bus adopt(sd_bus* bus) noexcept { return Bus(bus); }
-    Bus(Bus&& other) noexcept : bus_(std::exchange(other.bus_, nullptr)) {}
+    Bus(Bus&& other) noexcept
+        : bus_(std::exchange(other.bus_, nullptr)), event_(std::exchange(other.event_, nullptr)) {}
     Bus& operator=(Bus&& other) noexcept;
     Bus(const Bus&) = delete;
     Bus& operator=(const Bus&) = delete;
@@ -127,9 +128,12 @@ private:
     static Result<> from_errno(int r, const char* what);
     static void close(sd_bus* bus) noexcept;
     sd_bus* bus_ = nullptr;
+    // The loop's, kept because a connection that breaks leaves the loop.
+    sd_event* event_ = nullptr;
 };
 
-// Object path of an item: prefix + "/" + sd_bus_path_encode'd name; and back (EINVAL if not below).
+// Object path of an item: prefix + "/" + sd_bus_path_encode'd name; and back (EINVAL for any
+// path but a child of prefix).
 std::string encode_object_path(const std::string& prefix, std::string_view name);
 Result<std::string> decode_object_path(const std::string& prefix, const std::string& path);
 

@@ -5,6 +5,7 @@
 
 #include "bus/bus.hpp"
 #include "core/fd.hpp"
+#include "fakes/run_until.hpp"
 
 #include <sys/socket.h>
 
@@ -16,17 +17,21 @@ struct PeerBus {
     Bus server;
     Bus client;
 
-    // `attached`: both ends are on the loop already.
-    static Result<PeerBus> create(EventLoop& loop, bool attached = true) {
+    // Both ends are connected and on the loop.
+    static Result<PeerBus> create(EventLoop& loop) {
         int ends[2];
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
             return fail_errno(errno, "socketpair");
         THAW_TRY(auto server, open(Fd(ends[0]), true));
         THAW_TRY(auto client, open(Fd(ends[1]), false));
-        if (attached) {
-            THAW_CHECK(server.attach(loop));
-            THAW_CHECK(client.attach(loop));
-        }
+        THAW_CHECK(server.attach(loop));
+        THAW_CHECK(client.attach(loop));
+        // A message that arrives in one read with the end of the handshake is left in sd-bus's
+        // buffer until the next one comes.
+        auto ready = [&] {
+            return sd_bus_is_ready(server.get()) > 0 && sd_bus_is_ready(client.get()) > 0;
+        };
+        if (!run_until(loop, ready)) return fail(ETIMEDOUT, "peer bus did not connect");
         return PeerBus{std::move(server), std::move(client)};
     }
 
