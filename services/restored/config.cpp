@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+#include "config.hpp"
+
+namespace thaw::restore {
+
+namespace {
+
+constexpr std::uint64_t kMostJobs = 4096;
+
+} // namespace
+
+Result<Backend> parse_backend(std::string_view word) {
+    if (const auto backend = kBackendNames.value(word)) return *backend;
+    return fail(EINVAL, "\"{}\" is no memory backend: auto, uffd or file", word);
+}
+
+std::vector<ConfigKey> config_keys(Config* config) {
+    const auto backend = [config](std::string_view value) -> Result<> {
+        THAW_TRY(config->memory_backend, parse_backend(value));
+        return {};
+    };
+    // Nothing can be loaded in no time at all.
+    const auto load_timeout = [config](std::string_view value) -> Result<> {
+        THAW_TRY(const auto parsed, parse_timespan(value));
+        if (parsed == 0) return fail(EINVAL, "must be more than nothing");
+        config->load_timeout = parsed;
+        return {};
+    };
+    return {
+        {"Restore", "MemoryBackend", backend},
+        {"Restore", "Prefetch", config_bool(&config->prefetch)},
+        {"Restore", "Recording", config_bool(&config->recording)},
+        {"Restore", "LoadTimeoutSec", load_timeout},
+        {"Limits", "MaxJobs", config_unsigned(&config->max_jobs, 1, kMostJobs)},
+        {"Limits", "MaxParallel", config_unsigned(&config->max_parallel, 1, kMostJobs)},
+        {"Limits", "KeepFree", config_size(&config->keep_free)},
+    };
+}
+
+Result<Config> read_restored_config(std::vector<ConfigWarning>* warnings) {
+    Config config;
+    THAW_TRY(*warnings, read_config(ConfigLocation::of_daemon("restored"), config_keys(&config)));
+    return config;
+}
+
+} // namespace thaw::restore

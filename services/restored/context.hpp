@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// What the parts of the manager share. Everything outlives every job and instance.
+
+#include "bus/bus.hpp"
+#include "config.hpp"
+#include "image/store.hpp"
+#include "pager_client.hpp"
+#include "policy.hpp"
+#include "records.hpp"
+#include "systemd/manager_client.hpp"
+#include "vmm_api.hpp"
+
+namespace thaw::restore {
+
+class Manager;
+
+struct Context {
+    EventLoop& loop;
+    Bus& bus;
+    SystemdClient& systemd;
+    PagerClient& pager;
+    VmmApi& vmm;
+    const image::Store& images;
+    const RecordStore& records;
+    const Config& config;
+    const Policy& policy;
+    Manager& manager;
+};
+
+} // namespace thaw::restore

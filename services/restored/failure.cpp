@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+#include "failure.hpp"
+
+#include "api/pager1.hpp"
+#include "api/restore1.hpp"
+
+#include <sys/wait.h>
+
+#include <cstring>
+
+namespace thaw::restore {
+
+namespace error = restore1::error;
+
+Failure image_failure(const Error& e) {
+    std::string_view name = error::kImageInvalid;
+    if (e.code() == ENOENT) name = error::kNoSuchImage;
+    if (e.code() == ESTALE) name = error::kImageMismatch;
+    return {.name = name, .message = e.message()};
+}
+
+Failure pager_failure(const Error& e) {
+    const bool answered = e.bus_name().starts_with("org.thaw.pager1.");
+    return {
+        .name = answered ? error::kPagerFailed : error::kPagerUnavailable,
+        .message = e.message(),
+    };
+}
+
+Failure file_failure(const Error& e) {
+    const bool full = e.code() == ENOSPC || e.code() == EDQUOT;
+    return {
+        .name = full ? error::kNoSpace : error::kUnitStartFailed,
+        .message = e.message(),
+    };
+}
+
+Failure session_failure(const SessionFailure& session) {
+    std::string text = session.name.empty() ? "pager session failed" : session.name;
+    if (!session.message.empty()) text += ": " + session.message;
+    return {.name = error::kPagerFailed, .message = std::move(text)};
+}
+
+std::string describe_unit_end(const UnitState& unit) {
+    std::string text = fmt::format("the VM's unit ended: {}", unit.result);
+    if (unit.exec_main_code == CLD_EXITED)
+        text += fmt::format(", exit status {}", unit.exec_main_status);
+    else if (unit.exec_main_code == CLD_KILLED || unit.exec_main_code == CLD_DUMPED) {
+        const char* signal = sigabbrev_np(unit.exec_main_status);
+        text += signal != nullptr ? fmt::format(", signal {}", signal)
+                                  : fmt::format(", signal number {}", unit.exec_main_status);
+    }
+    return text;
+}
+
+namespace {
+
+// The pager only tells what the unit's end tells better.
+bool is_about_the_vmm(const SessionFailure& session) {
+    return session.name == pager1::error::kVmmExited;
+}
+
+bool yields_to_pager(const Failure& first) {
+    return first.name == error::kLoadFailed || first.name == error::kLoadTimeout ||
+           first.name == error::kResumeFailed || first.name == error::kProofFailed ||
+           first.name == error::kVmmDied || first.connection_lost;
+}
+
+} // namespace
+
+bool wants_unit_end(const Failure& first, const std::optional<SessionFailure>& session) {
+    return first.connection_lost || (session && is_about_the_vmm(*session));
+}
+
+Failure decide(
+    const Failure& first, const std::optional<UnitState>& ended,
+    const std::optional<SessionFailure>& session
+) {
+    if (session && !is_about_the_vmm(*session) && yields_to_pager(first)) {
+        auto cause = session_failure(*session);
+        cause.message += fmt::format(" (then: {})", first.message);
+        return cause;
+    }
+    const bool only_the_end =
+        first.connection_lost || (session && first.name == error::kPagerFailed);
+    if (ended && only_the_end) {
+        return {
+            .name = error::kVmmDied,
+            .message = fmt::format("{} ({})", describe_unit_end(*ended), first.message),
+        };
+    }
+    return first;
+}
+
+} // namespace thaw::restore

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+#include "job.hpp"
+
+#include "api/restore1.hpp"
+#include "core/names.hpp"
+#include "manager.hpp"
+
+namespace thaw::restore {
+
+Job::Job(const Context& context, const JobRecord& record, std::string instance, std::string image)
+    : context_(context), record_(record),
+      path_(fmt::format("{}/_{}", restore1::kJobPrefix, record.id)), instance_(std::move(instance)),
+      image_(std::move(image)) {}
+
+std::string_view Job::result() const {
+    return is_final(record_.state) ? kJobStateNames.name(record_.state) : std::string_view{};
+}
+
+void Job::set_state(JobState state) {
+    THAW_INVARIANT(may_follow(record_.state, state));
+    record_.state = state;
+    context_.manager.job_changed(*this);
+    log_debug(log_fields(), "job {} of {}: {}", record_.id, instance_, kJobStateNames.name(state));
+    changed({"State"});
+}
+
+void Job::set_stage(std::string_view stage) {
+    if (stage_ == stage) return;
+    stage_ = stage;
+    changed({"Stage"});
+}
+
+void Job::set_backend(Backend backend, std::string_view reason) {
+    backend_ = kBackendNames.name(backend);
+    backend_reason_ = reason;
+    changed({"Backend", "BackendReason"});
+}
+
+void Job::finish(JobState state, const Failure* failure) {
+    THAW_INVARIANT(is_final(state) && (state == JobState::Done) == (failure == nullptr));
+    if (failure != nullptr) {
+        error_name_ = failure->name;
+        error_message_ = failure->message;
+        changed({"ErrorName", "ErrorMessage"});
+    } else {
+        progress_ = 1;
+    }
+    set_stage("");
+    set_state(state);
+    changed({"Result"});
+    context_.manager.job_finished(*this);
+}
+
+LogFields Job::log_fields() const {
+    return {
+        {"THAW_INSTANCE", instance_},
+        {"THAW_JOB", std::to_string(record_.id)},
+        {"THAW_IMAGE", image_},
+        {"OBJECT_SYSTEMD_UNIT", vmm_unit(instance_)},
+    };
+}
+
+void FinishedJob::start() {
+    finish(JobState::Done);
+}
+
+Result<> FinishedJob::cancel() {
+    return fail_named(
+        restore1::error::kJobNotCancelable, EALREADY, "job {} has nothing to cancel", id()
+    );
+}
+
+} // namespace thaw::restore

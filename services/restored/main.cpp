@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+#include "api/restore1.hpp"
+#include "config.hpp"
+#include "daemon/daemon.hpp"
+#include "log/log.hpp"
+#include "log/message_ids.hpp"
+#include "manager.hpp"
+
+namespace {
+
+using namespace thaw;
+
+Result<std::unique_ptr<DaemonService>> create_service(DaemonContext context) {
+    std::vector<ConfigWarning> warnings;
+    THAW_TRY(const auto config, restore::read_restored_config(&warnings));
+    for (const auto& warning : warnings)
+        log_event(
+            LogLevel::Warning, message_id::kConfigWarning,
+            {{"CONFIG_FILE", warning.file}, {"CONFIG_LINE", std::to_string(warning.line)}},
+            "{}:{}: {}", warning.file, warning.line, warning.text
+        );
+    THAW_TRY(auto manager, restore::Manager::create(std::move(context), config));
+    return manager;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    return run_daemon(
+        argc, argv,
+        {
+            .name = "thaw-restored",
+            .description = "Restores microVMs from snapshots, and stops what cannot be restored.",
+            .bus_name = restore1::kBusName,
+            .create = create_service,
+        }
+    );
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The restore manager: all jobs and VMs, the queue, what news of units and sessions mean, and the
+// way back after a restart. One thread, no blocking bus call.
+
+#include "bus/polkit.hpp"
+#include "context.hpp"
+#include "daemon/daemon.hpp"
+#include "instance.hpp"
+#include "job.hpp"
+#include "restore_job.hpp"
+
+#include <systemd/sd-bus-vtable.h>
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace thaw::restore {
+
+class Manager : public DaemonService {
+public:
+    static Result<std::unique_ptr<Manager>> create(DaemonContext daemon, const Config& config);
+
+    Result<> start() override;
+    void ready() override;
+    std::string status_text() const override;
+
+    // ---- of jobs and instances
+    void job_changed(Job& job);
+    void job_finished(Job& job);
+    void unit_changed(Instance& instance, const UnitState& unit);
+    void session_changed(Instance& instance, const PagerSession& session);
+    // The object stays until the loop turns; nothing of it is found any more.
+    void remove_instance(Instance& instance, std::string_view result);
+    // Its unit could not be stopped: it stays on the books until it ends or somebody tries again.
+    void keep_stuck_instance(Instance& instance);
+    std::size_t count_live(const std::string& image) const;
+    // The disk guardian is not there: said once.
+    void tell_guardian_absent();
+
+    // ---- requests from the bus; each answers `message` sooner or later
+    void request_cancel(BusMessage message, std::uint32_t id);
+    Result<> request_stop(BusMessage message, const std::string& name, std::uint64_t flags);
+    void request_vm_state(BusMessage message, const std::string& name, VmState state);
+
+    static const sd_bus_vtable* vtable();
+
+private:
+    Manager(DaemonContext daemon, const Config& config, std::unique_ptr<VmmApi> vmm);
+
+    // manager_bus.cpp
+    Result<> export_objects();
+    Result<> method_restore(BusMessage message);
+    Result<> method_stop(BusMessage message);
+    Result<> method_cancel(BusMessage message);
+    Result<> method_get_job(BusMessage message);
+    Result<> method_get_instance(BusMessage message);
+    Result<> method_list_jobs(BusMessage message);
+    Result<> method_list_instances(BusMessage message);
+    Result<> method_set_policy(BusMessage message);
+    Result<> append_version(BusMessage& reply) const;
+    Result<> append_jobs(BusMessage& reply) const;
+    Result<> append_instances(BusMessage& reply) const;
+    Result<> append_max_jobs(BusMessage& reply) const;
+    Result<> append_backend(BusMessage& reply) const;
+    Result<> append_prefetch(BusMessage& reply) const;
+    Result<> append_recording(BusMessage& reply) const;
+    void changed(std::vector<std::string> properties);
+
+    // manager_requests.cpp
+    void authorize(
+        const BusMessage& message, const char* action, const std::string& instance,
+        std::function<void()> allowed
+    );
+    void answer_with_job(BusMessage& message, const Job& job);
+    void accept_restore(
+        BusMessage& message, const std::string& name, const std::string& image,
+        const RestoreOptions& options, uid_t uid
+    );
+    Result<> may_restore(const std::string& name, const std::string& image) const;
+    void accept_stop(BusMessage& message, const std::string& name, uid_t uid);
+    Result<> set_policy(std::string_view key, BusMessage& value);
+
+    // manager.cpp
+    JobRecord new_job(JobKind kind, uid_t uid);
+    Job& add_job(std::unique_ptr<Job> job);
+    Instance& add_instance(Record record);
+    Job& stop_instance(Instance& instance, uid_t uid, std::string why);
+    Instance* find_instance(const std::string& name);
+    Job* find_job(std::uint32_t id);
+    Job* job_of(const Instance& instance);
+    std::size_t count_unfinished() const;
+    void forget_job(std::uint32_t id);
+    void schedule();
+    void pump();
+    void collect_later();
+    void instance_ended(Instance& instance, const UnitState& unit);
+
+    // recovery.cpp
+    void load_policy();
+    Result<> load_records();
+    void add_recorded(const Record& record);
+    void add_leftover(const std::string& name);
+    std::vector<std::string> units_with_drop_in() const;
+    void take_up();
+    void look_for_sessions();
+
+    EventLoop& loop_;
+    Bus& bus_;
+    Config config_;
+    Policy policy_;
+    image::Store images_;
+    RecordStore records_;
+    std::unique_ptr<VmmApi> vmm_;
+    SystemdClient systemd_;
+    PagerClient pager_;
+    Polkit polkit_;
+    Context context_;
+
+    std::uint32_t last_job_ = 0;
+    bool guardian_told_ = false;
+    bool is_ready_ = false;
+    std::set<std::string> adopting_;  // found in records, not seen running yet
+    std::set<std::string> leftovers_; // found without a record, not seen running yet
+    std::map<std::string, std::unique_ptr<Instance>> instances_;
+    std::map<std::uint32_t, std::unique_ptr<Job>> jobs_; // finished ones for a while
+    std::vector<std::uint32_t> queue_;
+    std::set<std::uint32_t> running_restores_;
+    std::vector<std::uint32_t> interrupted_; // restores that a restart of ours met at work
+    std::map<std::uint32_t, EventSource> retention_;
+    std::vector<std::unique_ptr<Instance>> dead_instances_;
+    std::vector<std::unique_ptr<Job>> dead_jobs_;
+    std::vector<BusSlot> slots_;
+    PagerHandle sessions_;
+    EventSource pump_;
+    EventSource collect_;
+};
+
+} // namespace thaw::restore

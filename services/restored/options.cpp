@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+#include "options.hpp"
+
+#include "api/restore1.hpp"
+#include "bus/errors.hpp"
+
+#include <algorithm>
+
+namespace thaw::restore {
+
+namespace {
+
+constexpr std::size_t kMostOverrides = 64;
+constexpr Microseconds kLongestLoad = 24ULL * 3600 * kUsecPerSec;
+
+Result<> read_overrides(BusMessage& message, NetworkOverrides& overrides) {
+    THAW_CHECK(message.enter_container('v', "a(ss)"));
+    THAW_CHECK(message.enter_container('a', "(ss)"));
+    while (true) {
+        THAW_TRY(const bool more, message.enter_container('r', "ss"));
+        if (!more) break;
+        const char *interface = nullptr, *device = nullptr;
+        THAW_CHECK(message.read("ss", &interface, &device));
+        THAW_CHECK(message.exit_container());
+        overrides.emplace_back(interface, device);
+    }
+    if (overrides.size() > kMostOverrides)
+        return fail(EINVAL, "more than {} network overrides", kMostOverrides);
+    THAW_CHECK(message.exit_container());
+    return message.exit_container();
+}
+
+Result<> read_shares(BusMessage& message) {
+    THAW_CHECK(message.enter_container('v', "a(ssa{sv})"));
+    THAW_CHECK(message.enter_container('a', "(ssa{sv})"));
+    THAW_TRY(const bool some, message.enter_container('r', "ssa{sv}"));
+    if (some)
+        return fail_named(
+            restore1::error::kSharesUnsupported, EOPNOTSUPP,
+            "Firecracker has no virtio-fs: a VM of it cannot have shares"
+        );
+    THAW_CHECK(message.exit_container());
+    return message.exit_container();
+}
+
+Result<> read_option(BusMessage& message, std::string_view key, RestoreOptions& options) {
+    const char* text = nullptr;
+    if (key == "MemoryBackend") {
+        THAW_CHECK(message.read("v", "s", &text));
+        THAW_TRY(options.backend, parse_backend(text));
+        return {};
+    }
+    if (key == "Prefetch") {
+        int on = 0;
+        THAW_CHECK(message.read("v", "b", &on));
+        options.prefetch = on != 0;
+        return {};
+    }
+    if (key == "LoadTimeoutUSec") {
+        THAW_CHECK(message.read("v", "t", &options.load_timeout));
+        if (options.load_timeout == 0) return fail(EINVAL, "must be more than nothing");
+        options.load_timeout = std::min(options.load_timeout, kLongestLoad);
+        return {};
+    }
+    if (key == "OnPagerLoss") {
+        THAW_CHECK(message.read("v", "s", &text));
+        options.on_pager_loss = text;
+        if (options.on_pager_loss != "poison" && options.on_pager_loss != "stop")
+            return fail(EINVAL, "neither poison nor stop");
+        return {};
+    }
+    if (key == "NetworkOverrides") return read_overrides(message, options.network_overrides);
+    if (key == "Shares") return read_shares(message);
+    return fail(EINVAL, "unknown option");
+}
+
+} // namespace
+
+Result<RestoreOptions> read_options(BusMessage& message, const Config& config) {
+    RestoreOptions options{.load_timeout = config.load_timeout};
+    THAW_CHECK(message.enter_container('a', "{sv}"));
+    while (true) {
+        THAW_TRY(const bool more, message.enter_container('e', "sv"));
+        if (!more) break;
+        const char* key = nullptr;
+        THAW_CHECK(message.read("s", &key));
+        if (auto done = read_option(message, key, options); !done)
+            return std::unexpected(
+                std::move(done).error().with_context(key).with_bus_name(kErrorInvalidArgs)
+            );
+        THAW_CHECK(message.exit_container());
+    }
+    THAW_CHECK(message.exit_container());
+    return options;
+}
+
+} // namespace thaw::restore

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The a{sv} of RestoreInstance.
+
+#include "bus/message.hpp"
+#include "config.hpp"
+#include "policy.hpp"
+#include "vmm_requests.hpp"
+
+#include <string>
+
+namespace thaw::restore {
+
+struct RestoreOptions {
+    Backend backend = Backend::Auto;
+    bool prefetch = true;
+    Microseconds load_timeout = 0;
+    NetworkOverrides network_overrides;
+    std::string on_pager_loss; // empty: the pager's default
+};
+
+// Reads the options at the message's cursor. InvalidArgs names an unknown key, a value of another
+// type or out of range; SharesUnsupported for shares, which this VMM cannot have.
+Result<RestoreOptions> read_options(BusMessage& message, const Config& config);
+
+} // namespace thaw::restore

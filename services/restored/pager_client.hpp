@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Client of org.thaw.pager1. Signals are hints: whatever comes, the session's properties are read
+// again, so that a forged or missed signal does no harm. The broker may go away and come back at
+// any time; watches outlive that. Only create_session(), close_session() and list_sessions() start
+// a broker that is not there.
+
+#include "bus/bus.hpp"
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace thaw::restore {
+
+struct PagerSession {
+    bool present = false;
+    std::string state; // listening handshaking serving complete failed closed
+    std::string error_name;
+    std::string error_message;
+    bool stop_pending = false;
+
+    bool serves() const { return present && (state == "serving" || state == "complete"); }
+    bool has_failed() const { return present && (state == "failed" || stop_pending); }
+    bool operator==(const PagerSession&) const = default;
+};
+
+struct SessionRequest {
+    std::string name;
+    std::string unit;
+    int memory_fd = -1; // the message keeps its own copies
+    int map_fd = -1;
+    std::string image_id;
+    std::string image_name;
+    std::uint64_t memory_size = 0;
+    std::uint64_t page_size = 0;
+    std::string on_pager_loss; // empty: the pager's default
+    bool prefetch = true;
+    Microseconds handshake_timeout = 0;
+};
+
+struct CreatedSession {
+    std::string path;
+    std::string socket;
+};
+
+struct SessionEntry {
+    std::string name;
+    std::string unit;
+    std::string state;
+};
+
+// Owns an outstanding call or a watch; destroying it forgets the handler.
+class PagerOperation {
+public:
+    virtual ~PagerOperation() = default;
+};
+using PagerHandle = std::unique_ptr<PagerOperation>;
+
+class PagerClient {
+public:
+    // `bus` must outlive the client, and the client its operations.
+    explicit PagerClient(Bus& bus) : bus_(bus) {}
+    PagerClient(const PagerClient&) = delete;
+    PagerClient& operator=(const PagerClient&) = delete;
+
+    // Installs matches; calls nobody. `appeared` runs whenever a broker shows up on the bus.
+    Result<> start(std::function<void()> appeared);
+
+    [[nodiscard]] PagerHandle create_session(
+        const SessionRequest& request, std::function<void(Result<CreatedSession>)> handler
+    );
+    // A session that does not exist counts as closed.
+    [[nodiscard]] PagerHandle
+    close_session(const std::string& name, std::function<void(Result<>)> handler);
+    [[nodiscard]] PagerHandle
+    list_sessions(std::function<void(Result<std::vector<SessionEntry>>)> handler);
+    // present = false for a session that does not exist; an Error when nobody answers.
+    [[nodiscard]] PagerHandle
+    read_session(const std::string& name, std::function<void(Result<PagerSession>)> handler);
+    // Called with the state soon, and after every change, until dropped; also from inside itself.
+    [[nodiscard]] PagerHandle
+    watch_session(const std::string& name, std::function<void(const PagerSession&)> handler);
+
+private:
+    class Watch;
+    Result<BusMessage> make_create(const SessionRequest& request) const;
+    Result<BusMessage> make_read(const std::string& path) const;
+    void refresh(const std::string& path);
+    void refresh_all();
+
+    Bus& bus_;
+    std::vector<BusSlot> matches_;
+    std::multimap<std::string, Watch*> watches_; // by object path
+};
+
+} // namespace thaw::restore

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// A restore at work: runs the steps of restore_plan.hpp whose needs are met, and on the first
+// failure finds the cause, undoes what was made and ends with exactly one error. After a restart of
+// the manager recover() takes the place of start(): the VM is proven to run, or is stopped.
+
+#include "instance.hpp"
+#include "job.hpp"
+#include "options.hpp"
+#include "teardown.hpp"
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace thaw::restore {
+
+class RestoreJob : public Job {
+public:
+    // `instance` outlives the job's work.
+    RestoreJob(
+        const Context& context, const JobRecord& record, Instance& instance, RestoreOptions options
+    );
+
+    void start() override;
+    void recover();
+    Result<> cancel() override;
+    void on_unit(const UnitState& unit) override;
+    void on_session(const PagerSession& session) override;
+
+private:
+    // The table at work.
+    void advance();
+    void run(Step step);
+    void finished(Step step);
+    void on_limit(Step step);
+    void publish_plan();
+
+    // restore_steps_prepare.cpp
+    void open_image();
+    Result<> choose_backend_of(const image::OpenImage& image);
+    void check_unit();
+    void on_unit_read(const UnitState& unit);
+    void check_space();
+    void create_session();
+    void on_session_created(Result<CreatedSession> created);
+    void write_drop_in_step();
+    void write_ticket();
+
+    // restore_steps_run.cpp
+    void start_unit();
+    void on_start_job(Result<std::string> result);
+    void await_api();
+    void load_snapshot();
+    void resume_vm();
+    void await_serving();
+    void confirm_unit();
+
+    // restore_end.cpp
+    void failed(Failure failure);
+    void look_for_cause();
+    void conclude();
+    void undo(Failure failure);
+    void on_undone(const Result<>& undone, const Failure& failure);
+    void succeed(bool adopted);
+    void recover_by_vmm();
+    void recover_by_session();
+    bool make(bool Made::* part);
+    void arm(Microseconds delay, std::function<void()> then);
+    LogFields failure_fields(const Failure& failure) const;
+
+    Instance& instance_;
+    RestoreOptions options_;
+    Plan plan_;
+    bool advancing_ = false;
+    bool ending_ = false; // the first failure is in
+    bool unit_started_ = false;
+    std::optional<image::OpenImage> image_files_;
+    Backend chosen_ = Backend::Auto;
+    std::string pager_socket_;
+    unsigned session_attempts_ = 0;
+    unsigned api_attempts_ = 0;
+    PagerSession session_;
+    std::map<Step, EventSource> limits_;
+
+    // What the first failure was, and what other witnesses say until it is decided.
+    std::optional<Failure> first_;
+    std::optional<UnitState> unit_end_;
+    std::optional<SessionFailure> session_failure_;
+    bool session_asked_ = false;
+
+    EventSource timer_;
+    SystemdHandle systemd_;
+    PagerHandle pager_;
+    HttpHandle http_;
+    std::unique_ptr<Teardown> teardown_;
+};
+
+} // namespace thaw::restore

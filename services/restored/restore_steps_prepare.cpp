@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: MIT
+// The steps before the VM's unit runs.
+#include "api/pager1.hpp"
+#include "api/restore1.hpp"
+#include "backend_choice.hpp"
+#include "core/file.hpp"
+#include "core/names.hpp"
+#include "event/priorities.hpp"
+#include "manager.hpp"
+#include "page_cache.hpp"
+#include "restore_job.hpp"
+#include "unit_drop_in.hpp"
+
+#include <sys/statvfs.h>
+
+namespace thaw::restore {
+
+namespace error = restore1::error;
+
+namespace {
+
+constexpr unsigned kSessionAttempts = 5;
+constexpr Microseconds kSessionRetry = 100 * kUsecPerMsec;
+constexpr mode_t kTicketMode = 0644;
+// The VMM connects while it loads; starting it takes a while too.
+constexpr Microseconds kHandshakeSlack = 45 * kUsecPerSec;
+
+std::optional<Failure> check_drives(const image::Manifest& manifest) {
+    for (const auto& drive : manifest.drives)
+        if (drive.shared && !drive.read_only)
+            return Failure{
+                .name = error::kImageInvalid,
+                .message = fmt::format("drive {} is shared and writable", drive.id),
+            };
+    return std::nullopt;
+}
+
+} // namespace
+
+void RestoreJob::open_image() {
+    auto opened = context().images.open(image());
+    if (!opened) return failed(image_failure(opened.error()));
+    if (opened->manifest.vmm != "firecracker")
+        return failed(
+            {.name = error::kImageInvalid,
+             .message = fmt::format("image of an unknown VMM \"{}\"", opened->manifest.vmm)}
+        );
+    if (auto bad = check_drives(opened->manifest)) return failed(std::move(*bad));
+    if (auto chosen = choose_backend_of(*opened); !chosen)
+        return failed({.name = error::kBackendUnsupported, .message = chosen.error().message()});
+    image_files_ = std::move(*opened);
+    finished(Step::OpenImage);
+}
+
+Result<> RestoreJob::choose_backend_of(const image::OpenImage& image) {
+    const auto& manifest = image.manifest;
+    const BackendQuestion question{
+        .requested = options_.backend,
+        .policy = context().policy.memory_backend,
+        .page_size = manifest.page_size,
+        .cached = cached_share(image.memory.get(), manifest.memory_size),
+        .in_use = context().manager.count_live(image.name) > 0,
+    };
+    THAW_TRY(const auto choice, choose_backend(question));
+    chosen_ = choice.backend;
+    set_backend(choice.backend, choice.reason);
+    instance_.set_backend(choice.backend, choice.reason);
+    if (chosen_ == Backend::File) {
+        plan_.skip(Step::CreateSession);
+        plan_.skip(Step::AwaitServing);
+    }
+    return {};
+}
+
+void RestoreJob::check_unit() {
+    systemd_ = context().systemd.read_unit(instance_.unit(), [this](Result<UnitState> unit) {
+        if (unit)
+            on_unit_read(*unit);
+        else
+            failed({.name = error::kUnitStartFailed, .message = unit.error().message()});
+    });
+}
+
+void RestoreJob::on_unit_read(const UnitState& unit) {
+    if (unit.load_state == "not-found" || unit.load_state == "masked")
+        return failed(
+            {.name = error::kUnitStartFailed,
+             .message = fmt::format("unit {} is {}", instance_.unit(), unit.load_state)}
+        );
+    // Running without a record of ours: not ours to roll back.
+    if (!unit.is_gone())
+        return failed(
+            {.name = error::kInstanceExists,
+             .message = fmt::format("{} is {} already", instance_.unit(), unit.active_state)}
+        );
+    if (unit.active_state != "failed") return finished(Step::CheckUnit);
+    // A failed unit stays loaded, and would be started with the settings of its last start.
+    systemd_ = context().systemd.reset_failed(instance_.unit(), [this](const Result<>&) {
+        finished(Step::CheckUnit); // a unit that went meanwhile needs none
+    });
+}
+
+void RestoreJob::check_space() {
+    context().manager.tell_guardian_absent();
+    struct statvfs fs = {};
+    if (statvfs(paths::kRestoreRuntime, &fs) < 0)
+        return failed(
+            file_failure({errno, fmt::format("{}: {}", paths::kRestoreRuntime, errno_text(errno))})
+        );
+    const std::uint64_t free_bytes = static_cast<std::uint64_t>(fs.f_bavail) * fs.f_frsize;
+    if (free_bytes < context().config.keep_free)
+        return failed(
+            {.name = error::kNoSpace,
+             .message = fmt::format(
+                 "{} has {} left, less than KeepFree={}", paths::kRestoreRuntime,
+                 format_size(free_bytes), format_size(context().config.keep_free)
+             )}
+        );
+    finished(Step::CheckSpace);
+}
+
+void RestoreJob::create_session() {
+    if (!make(&Made::session)) return;
+    const auto& manifest = image_files_->manifest;
+    const SessionRequest request{
+        .name = instance(),
+        .unit = instance_.unit(),
+        .memory_fd = image_files_->memory.get(),
+        .map_fd = image_files_->memory_map.get(),
+        .image_id = image::format_id(manifest.id),
+        .image_name = image(),
+        .memory_size = manifest.memory_size,
+        .page_size = manifest.page_size,
+        .on_pager_loss = options_.on_pager_loss,
+        .prefetch = options_.prefetch && context().policy.prefetch,
+        .handshake_timeout = options_.load_timeout + kHandshakeSlack,
+    };
+    pager_ = context().pager.create_session(request, [this](Result<CreatedSession> created) {
+        on_session_created(std::move(created));
+    });
+}
+
+void RestoreJob::on_session_created(Result<CreatedSession> created) {
+    if (created) {
+        pager_socket_ = created->socket;
+        instance_.set_session(created->path);
+        instance_.watch_session();
+        return finished(Step::CreateSession);
+    }
+    // A session of that name is a leftover: the unit does not run. And an answer that got lost
+    // when the broker was restarted may have left one. Both are closed, then asked for anew.
+    const auto failure = pager_failure(created.error());
+    const bool again = failure.name == error::kPagerUnavailable ||
+                       created.error().bus_name() == pager1::error::kSessionExists;
+    if (!again || ++session_attempts_ >= kSessionAttempts) return failed(failure);
+    arm(kSessionRetry, [this] {
+        pager_ = context().pager.close_session(instance(), [this](const Result<>&) {
+            create_session();
+        });
+    });
+}
+
+void RestoreJob::write_drop_in_step() {
+    if (!make(&Made::drop_in)) return;
+    const auto text = drop_in_text(
+        image_files_->manifest, fmt::format("{}/{}", context().images.root(), image())
+    );
+    if (auto written = write_drop_in(paths::vm_drop_in(instance()), text); !written)
+        return failed(file_failure(written.error()));
+    finished(Step::WriteDropIn);
+}
+
+void RestoreJob::write_ticket() {
+    if (!make(&Made::ticket)) return;
+    auto written = write_file_atomic(
+        paths::restore_ticket(instance()), fmt::format("job {}\n", id()), kTicketMode
+    );
+    if (!written) return failed(file_failure(written.error()));
+    finished(Step::WriteTicket);
+}
+
+} // namespace thaw::restore

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+#include "teardown.hpp"
+
+#include "api/restore1.hpp"
+#include "core/file.hpp"
+#include "core/names.hpp"
+#include "event/priorities.hpp"
+#include "log/log.hpp"
+#include "unit_drop_in.hpp"
+
+#include <signal.h>
+
+namespace thaw::restore {
+
+namespace {
+
+constexpr unsigned kCloseAttempts = 3;
+constexpr Microseconds kCloseRetry = 300 * kUsecPerMsec;
+
+} // namespace
+
+Teardown::Teardown(const Context& context, std::string vm, const Made& made, Done done)
+    : context_(context), vm_(std::move(vm)), unit_(vmm_unit(vm_)), order_(undo_order(made)),
+      done_(std::move(done)) {
+    arm(0, &Teardown::next);
+}
+
+void Teardown::arm(Microseconds delay, void (Teardown::*then)()) {
+    auto source = context_.loop.add_timer(
+        delay, [this, then] { (this->*then)(); }, "teardown", priority::kTimer
+    );
+    THAW_INVARIANT(source.has_value());
+    timer_ = std::move(*source);
+}
+
+void Teardown::next() {
+    while (at_ < order_.size()) {
+        const auto undo = order_[at_++];
+        if (undo == Undo::StopUnit) {
+            stop_unit();
+            return;
+        }
+        if (undo == Undo::CloseSession) {
+            close_session();
+            return;
+        }
+        remove_file(undo);
+    }
+    const auto done = std::move(done_);
+    done({}); // `this` may be gone now
+}
+
+// A budget of its own, whatever was used up before.
+void Teardown::stop_unit() {
+    arm(kStopBudget, &Teardown::kill_unit);
+    job_ = context_.systemd.stop_unit(unit_, "replace", [this](Result<std::string> result) {
+        on_stop_job(std::move(result));
+    });
+}
+
+void Teardown::on_stop_job(Result<std::string> result) {
+    if (!result)
+        log_warning(
+            {{"THAW_INSTANCE", vm_}, {"OBJECT_SYSTEMD_UNIT", unit_}}, "cannot stop {}: {}", unit_,
+            result.error().message()
+        );
+    // The job's word is about the job; whether the VM is gone, its unit tells.
+    job_ = context_.systemd.read_unit(unit_, [this](Result<UnitState> unit) {
+        if (unit && unit->is_gone()) {
+            timer_.reset();
+            next();
+        } else {
+            kill_unit();
+        }
+    });
+}
+
+void Teardown::kill_unit() {
+    log_warning(
+        {{"THAW_INSTANCE", vm_}, {"OBJECT_SYSTEMD_UNIT", unit_}},
+        "{} did not stop: killing its processes", unit_
+    );
+    arm(kKillBudget, &Teardown::give_up);
+    job_ = context_.systemd.kill_unit(unit_, "all", SIGKILL, [this](Result<> killed) {
+        // Nothing left to kill is no failure; the watch decides.
+        if (!killed) log_debug("kill {}: {}", unit_, killed.error().message());
+        watch_ = context_.systemd.watch_unit(unit_, [this](const UnitState& u) { on_killed(u); });
+    });
+}
+
+void Teardown::on_killed(const UnitState& unit) {
+    if (!unit.is_gone()) return;
+    timer_.reset();
+    watch_.reset();
+    next();
+}
+
+void Teardown::give_up() {
+    const auto done = std::move(done_);
+    done(fail_named(
+        restore1::error::kStopFailed, EBUSY, "{} neither stopped nor died when it was killed", unit_
+    ));
+}
+
+void Teardown::close_session() {
+    closing_ = context_.pager.close_session(vm_, [this](Result<> closed) {
+        if (!closed && ++attempts_ < kCloseAttempts) {
+            arm(kCloseRetry, &Teardown::close_session);
+            return;
+        }
+        // The pager notices by itself that the VM is gone, and we look again when it appears.
+        if (!closed)
+            log_warning(
+                {{"THAW_INSTANCE", vm_}},
+                "ignoring that the pager session of {} was not closed: {}", vm_,
+                closed.error().message()
+            );
+        next();
+    });
+}
+
+void Teardown::remove_file(Undo undo) {
+    const auto removed = undo == Undo::RemoveTicket ? remove_if_exists(paths::restore_ticket(vm_))
+                                                    : remove_drop_in(paths::vm_drop_in(vm_));
+    if (!removed) log_warning({{"THAW_INSTANCE", vm_}}, "ignoring: {}", removed.error().message());
+}
+
+} // namespace thaw::restore
