@@ -33,6 +33,8 @@ struct Config {
     std::string runtime_directory = paths::kPagerRuntime;
     // Unit that workers are moved to; empty: they stay.
     std::string workers_unit = kWorkersUnit;
+
+    std::string control_path() const { return runtime_directory + "/control"; }
 };
 
 struct LoadedConfig {

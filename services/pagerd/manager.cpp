@@ -49,13 +49,12 @@ Result<> Manager::start() {
     Fd control = std::move(inherited_.control);
     adopt_all(std::move(inherited_));
     THAW_TRY(
-        control_,
-        ControlSocket::open(
-            context_.loop, std::move(control), loaded_.config.runtime_directory + "/control",
-            [this](protocol::HelloMessage hello, Fd channel, Peer peer) {
-                on_hello(std::move(hello), std::move(channel), std::move(peer));
-            }
-        )
+        control_, ControlSocket::open(
+                      context_.loop, std::move(control), loaded_.config.control_path(),
+                      [this](protocol::HelloMessage hello, Fd channel, Peer peer) {
+                          on_hello(std::move(hello), std::move(channel), std::move(peer));
+                      }
+                  )
     );
     THAW_TRY(
         tick_, context_.loop.add_timer(

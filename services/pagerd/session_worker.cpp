@@ -84,8 +84,10 @@ void SessionWorker::start_first() {
 
 Result<> SessionWorker::launch() {
     THAW_TRY(
-        auto process,
-        WorkerProcess::spawn(broker_.loop, broker_.config.worker_program, process_events())
+        auto process, WorkerProcess::spawn(
+                          broker_.loop, broker_.config.worker_program,
+                          broker_.config.control_path(), process_events()
+                      )
     );
     take(std::move(process));
     // Before Start: from then on the worker may hold the session's lock.

@@ -40,14 +40,16 @@ bool is_inherited(std::string_view variable) {
 }
 
 // posix_spawn() is vfork-like in glibc: no copy of page tables, and exec errors come back.
-Result<pid_t> spawn_program(const std::string& program, int control) {
+Result<pid_t>
+spawn_program(const std::string& program, const std::string& control_path, int control) {
     std::vector<char*> environment;
     for (char** variable = environ; *variable != nullptr; ++variable)
         if (is_inherited(*variable)) environment.push_back(*variable);
     environment.push_back(nullptr);
     std::string name = "thaw-pager-worker";
-    std::string argument = fmt::format("--control-fd={}", kWorkerControlFd);
-    std::array<char*, 3> arguments{name.data(), argument.data(), nullptr};
+    std::string mode = "--session";
+    std::string path = "--control=" + control_path;
+    std::array<char*, 4> arguments{name.data(), mode.data(), path.data(), nullptr};
 
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
@@ -78,10 +80,11 @@ WorkerProcess::WorkerProcess(EventLoop& loop, Fd pidfd, pid_t pid, bool is_child
     : loop_(loop), pidfd_(std::move(pidfd)), pid_(pid), is_child_(is_child),
       events_(std::move(events)) {}
 
-Result<std::unique_ptr<WorkerProcess>>
-WorkerProcess::spawn(EventLoop& loop, const std::string& program, Events events) {
+Result<std::unique_ptr<WorkerProcess>> WorkerProcess::spawn(
+    EventLoop& loop, const std::string& program, const std::string& control_path, Events events
+) {
     THAW_TRY(auto pair, make_seqpacket_pair(true));
-    THAW_TRY(const auto pid, spawn_program(program, pair.second.get()));
+    THAW_TRY(const auto pid, spawn_program(program, control_path, pair.second.get()));
     // A child that was not reaped keeps its pid, so this cannot open another process.
     auto pidfd = pidfd_open(pid);
     if (!pidfd) {

@@ -24,10 +24,12 @@ public:
         std::function<void(protocol::ControlMessage)> message;
     };
 
-    // Forks and executes `program` with its control socket as descriptor 3. The child has no other
+    // Forks and executes `program` with its control socket as descriptor 3; later brokers are found
+    // at `control_path`. The child has no other
     // descriptor of ours, default signals, an empty signal mask.
-    static Result<std::unique_ptr<WorkerProcess>>
-    spawn(EventLoop& loop, const std::string& program, Events events);
+    static Result<std::unique_ptr<WorkerProcess>> spawn(
+        EventLoop& loop, const std::string& program, const std::string& control_path, Events events
+    );
     // A process that another broker started. `channel` may be invalid: it may dial in later.
     static Result<std::unique_ptr<WorkerProcess>>
     adopt(EventLoop& loop, Fd pidfd, pid_t pid, Fd channel, Events events);
