@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: MIT
+
+#include "client.hpp"
+
+#include "api/pager1.hpp"
+#include "api/restore1.hpp"
+#include "exit_codes.hpp"
+
+#include <unistd.h>
+
+namespace thaw::ctl {
+
+namespace {
+
+// While somebody types a password.
+constexpr Microseconds kInteractiveTimeout = 5 * 60 * kUsecPerSec;
+// Reading properties needs nobody's leave.
+constexpr Microseconds kReadTimeout = 5 * kUsecPerSec;
+
+std::string_view unit_of(std::string_view destination) {
+    if (destination == restore1::kBusName) return "thaw-restored.service";
+    if (destination == pager1::kBusName) return "thaw-pagerd.service";
+    return {};
+}
+
+bool means_absent(std::string_view name) {
+    return name == "org.freedesktop.DBus.Error.ServiceUnknown" ||
+           name == "org.freedesktop.DBus.Error.NameHasNoOwner" ||
+           name == "org.freedesktop.DBus.Error.Disconnected" ||
+           name == "org.freedesktop.DBus.Error.NoServer" ||
+           name.starts_with("org.freedesktop.DBus.Error.Spawn.") ||
+           name.starts_with("org.freedesktop.systemd1.");
+}
+
+template <class T>
+Result<nlohmann::json> read_number(BusMessage& message, char type) {
+    T value{};
+    THAW_CHECK(message.read(std::string(1, type).c_str(), &value));
+    return nlohmann::json(value);
+}
+
+Result<nlohmann::json> read_basic(BusMessage& message, char type) {
+    switch (type) {
+    case 's':
+    case 'o':
+    case 'g': {
+        const char* value = nullptr;
+        THAW_CHECK(message.read(std::string(1, type).c_str(), &value));
+        return nlohmann::json(value);
+    }
+    case 'b': {
+        int value = 0;
+        THAW_CHECK(message.read("b", &value));
+        return nlohmann::json(value != 0);
+    }
+    case 'y':
+        return read_number<std::uint8_t>(message, type);
+    case 'n':
+        return read_number<std::int16_t>(message, type);
+    case 'q':
+        return read_number<std::uint16_t>(message, type);
+    case 'i':
+        return read_number<std::int32_t>(message, type);
+    case 'u':
+        return read_number<std::uint32_t>(message, type);
+    case 'x':
+        return read_number<std::int64_t>(message, type);
+    case 't':
+        return read_number<std::uint64_t>(message, type);
+    case 'd':
+        return read_number<double>(message, type);
+    default:
+        return fail(EBADMSG, "reply holds a value of type '{}'", type);
+    }
+}
+
+bool is_basic(char type) {
+    return std::string_view("sogbynqiuxtd").find(type) != std::string::npos;
+}
+
+} // namespace
+
+std::string Properties::text(const std::string& name) const {
+    const auto found = values.find(name);
+    return found != values.end() && found->second.is_string() ? found->second.get<std::string>()
+                                                              : std::string();
+}
+
+std::uint64_t Properties::number(const std::string& name) const {
+    const auto found = values.find(name);
+    return found != values.end() && found->second.is_number_unsigned()
+               ? found->second.get<std::uint64_t>()
+               : 0;
+}
+
+double Properties::fraction(const std::string& name) const {
+    const auto found = values.find(name);
+    return found != values.end() && found->second.is_number() ? found->second.get<double>() : 0;
+}
+
+bool Properties::flag(const std::string& name) const {
+    const auto found = values.find(name);
+    return found != values.end() && found->second.is_boolean() && found->second.get<bool>();
+}
+
+Result<nlohmann::json> read_variant(BusMessage& message) {
+    THAW_TRY(const auto type, message.peek_variant());
+    if (type.size() == 2 && type[0] == 'a' && is_basic(type[1])) {
+        auto list = nlohmann::json::array();
+        THAW_CHECK(message.enter_container('v', type.c_str()));
+        THAW_CHECK(message.enter_container('a', &type[1]));
+        while (sd_bus_message_at_end(message.get(), 0) == 0) {
+            THAW_TRY(auto value, read_basic(message, type[1]));
+            list.push_back(std::move(value));
+        }
+        THAW_CHECK(message.exit_container());
+        THAW_CHECK(message.exit_container());
+        return list;
+    }
+    if (type.size() != 1 || !is_basic(type[0])) {
+        THAW_CHECK(message.skip("v"));
+        return nlohmann::json();
+    }
+    THAW_CHECK(message.enter_container('v', type.c_str()));
+    THAW_TRY(auto value, read_basic(message, type[0]));
+    THAW_CHECK(message.exit_container());
+    return value;
+}
+
+Result<Properties> read_properties(BusMessage& message) {
+    Properties properties;
+    THAW_CHECK(message.enter_container('a', "{sv}"));
+    for (;;) {
+        THAW_TRY(const bool more, message.enter_container('e', "sv"));
+        if (!more) break;
+        const char* name = nullptr;
+        THAW_CHECK(message.read("s", &name));
+        THAW_TRY(properties.values[name], read_variant(message));
+        THAW_CHECK(message.exit_container());
+    }
+    THAW_CHECK(message.exit_container());
+    return properties;
+}
+
+Error client_error(const sd_bus_error& error, std::string_view destination) {
+    const std::string_view name = error.name != nullptr ? error.name : "";
+    const std::string_view text = error.message != nullptr ? error.message : "";
+    const auto unit = unit_of(destination);
+    if (means_absent(name) && !unit.empty())
+        return {
+            EHOSTUNREACH, fmt::format(
+                              "{} is not available: {} (see 'systemctl status {}')",
+                              unit.substr(0, unit.find('.')), text, unit
+                          )
+        };
+    auto known = error_from_bus(error);
+    const auto message = name.starts_with("org.thaw.")
+                             ? fmt::format("{}: {}", short_error_name(name), text)
+                             : std::string(text.empty() ? name : text);
+    return {known.bus_name(), known.code(), message};
+}
+
+Result<Client> Client::open(const OutputOptions& options) {
+    register_bus_errors(restore1::kErrors);
+    register_bus_errors(pager1::kErrors);
+    auto bus = Bus::open_system();
+    if (!bus) return fail(EHOSTUNREACH, "{} (is dbus.service running?)", bus.error().message());
+    if (options.ask_password) (void)sd_bus_set_allow_interactive_authorization(bus->get(), 1);
+    return Client(std::move(*bus), options.ask_password);
+}
+
+Result<BusMessage> Client::call(const BusMessage& message, Microseconds timeout) {
+    sd_bus_error error = SD_BUS_ERROR_NULL;
+    sd_bus_message* reply = nullptr;
+    if (timeout == 0 && ask_password_ && geteuid() != 0) timeout = kInteractiveTimeout;
+    const int r = sd_bus_call(bus_.get(), message.get(), timeout, &error, &reply);
+    if (r >= 0) return BusMessage::adopt(reply);
+    const char* destination = sd_bus_message_get_destination(message.get());
+    auto failure = sd_bus_error_is_set(&error) != 0
+                       ? client_error(error, destination != nullptr ? destination : "")
+                       : Error(-r, errno_text(-r));
+    sd_bus_error_free(&error);
+    return std::unexpected(std::move(failure));
+}
+
+Result<Properties>
+Client::properties(const char* destination, const std::string& path, const std::string& interface) {
+    THAW_TRY(
+        auto message, new_call(destination, path, "org.freedesktop.DBus.Properties", "GetAll")
+    );
+    THAW_CHECK(message.append("s", interface.c_str()));
+    THAW_TRY(auto reply, call(message, kReadTimeout));
+    return read_properties(reply);
+}
+
+} // namespace thaw::ctl

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: MIT
+
+#include "command_line.hpp"
+
+#include "build_config.hpp"
+#include "core/names.hpp"
+#include "core/text.hpp"
+
+namespace thaw::ctl {
+
+namespace {
+
+constexpr const char* kExamples = R"(Examples:
+  thawctl image import base --state vm.snap --memory vm.mem --drive rootfs=/srv/root.ext4:ro:shared
+  thawctl restore web base
+  thawctl status web
+  thawctl list --json=pretty
+  thawctl policy MemoryBackend file
+  thawctl doctor
+
+Exit status: 0 success, 1 failure, 2 usage, 3 not found, 4 denied, 5 daemon not available,
+6 timeout, 7 canceled. See thawctl(1).)";
+
+// CLI11 calls a check with the text and shows what it returns; "" is fine.
+template <class Parser>
+CLI::Validator checked_by(Parser parser) {
+    return CLI::Validator(
+        [parser](const std::string& text) {
+            const auto parsed = parser(text);
+            return parsed ? std::string() : parsed.error().message();
+        },
+        ""
+    );
+}
+
+const auto& vm_name() {
+    static const auto validator = checked_by([](const std::string& name) -> Result<> {
+        if (is_valid_vm_name(name)) return {};
+        return fail(EINVAL, "'{}' is no VM name (letters, digits, '-', at most 63)", name);
+    });
+    return validator;
+}
+
+void describe_restore(CLI::App& app, CommandLine& line) {
+    auto* verb = app.add_subcommand("restore", "Restore a VM from an image and wait for it");
+    auto& arguments = line.restore;
+    verb->add_option("NAME", arguments.name, "Name of the VM")->required()->check(vm_name());
+    verb->add_option("IMAGE", arguments.image, "Image to restore");
+    verb->add_flag(
+        "--from-config", arguments.from_config, "Take image and options from the VM's file in /etc"
+    );
+    verb->add_option("--memory-backend", arguments.memory_backend, "auto, uffd or file")
+        ->type_name("WORD")
+        ->check(checked_by(check_backend));
+    verb->add_option_function<std::string>(
+            "--prefetch",
+            [&arguments](const std::string& word) {
+                arguments.prefetch = parse_bool(word).value_or(true);
+            },
+            "Load the working set ahead"
+    )
+        ->type_name("BOOL")
+        ->check(checked_by([](const std::string& text) { return parse_bool(text); }));
+    verb->add_option("--load-timeout", arguments.load_timeout, "Limit for loading the snapshot")
+        ->type_name("TIME")
+        ->check(checked_by([](const std::string& text) { return parse_timespan(text); }));
+    verb->add_option(
+            "--network-override", arguments.network_overrides,
+            "Host device of a guest interface (may be repeated)"
+    )
+        ->type_name("IFACE=DEV")
+        ->check(checked_by(parse_network_override))
+        ->expected(1);
+    verb->add_flag("--no-block", arguments.no_block, "Only queue the job");
+    verb->add_option("--instances-directory", arguments.instances_directory)->group("");
+    verb->callback([&line] {
+        line.run = [&line] { return verb_restore(line.restore, line.output); };
+    });
+}
+
+void describe_stop(CLI::App& app, CommandLine& line) {
+    auto* verb = app.add_subcommand("stop", "Stop a VM and wait for its end");
+    verb->add_option("NAME", line.stop.name, "Name of the VM")->required()->check(vm_name());
+    verb->add_flag("--no-block", line.stop.no_block, "Only queue the job");
+    verb->add_flag(
+        "--ignore-missing", line.stop.ignore_missing, "Succeed when there is no such VM"
+    );
+    verb->callback([&line] { line.run = [&line] { return verb_stop(line.stop, line.output); }; });
+}
+
+void describe_lists(CLI::App& app, CommandLine& line) {
+    app.add_subcommand("list", "List VMs")->callback([&line] {
+        line.run = [&line] { return verb_list(line.output); };
+    });
+    app.add_subcommand("jobs", "List jobs at work")->callback([&line] {
+        line.run = [&line] { return verb_jobs(line.output); };
+    });
+    app.add_subcommand("sessions", "List pager sessions with their counters")->callback([&line] {
+        line.run = [&line] { return verb_sessions(line.output); };
+    });
+    auto* status = app.add_subcommand("status", "Show one VM, or the daemons");
+    status->add_option("NAME", line.name, "Name of the VM")->check(vm_name());
+    status->callback([&line] { line.run = [&line] { return verb_status(line.name, line.output); }; }
+    );
+}
+
+void describe_management(CLI::App& app, CommandLine& line) {
+    auto* cancel = app.add_subcommand("cancel", "Cancel a job");
+    cancel->add_option("ID", line.id, "Number of the job")
+        ->required()
+        ->check(checked_by([](const std::string& text) { return parse_unsigned(text, UINT32_MAX); })
+        );
+    cancel->callback([&line] { line.run = [&line] { return verb_cancel(line.id, line.output); }; });
+
+    auto* policy =
+        app.add_subcommand("policy", "Show or change MemoryBackend, Prefetch, Recording");
+    policy->add_option("KEY", line.key, "What to show or change");
+    policy->add_option("VALUE", line.value, "New value until the next start of the daemon");
+    policy->callback([&line] {
+        line.run = [&line] { return verb_policy(line.key, line.value, line.output); };
+    });
+
+    auto* pause = app.add_subcommand("pause", "Pause a running VM");
+    pause->add_option("NAME", line.name, "Name of the VM")->required()->check(vm_name());
+    pause->callback([&line] {
+        line.run = [&line] { return verb_switch(Switch::Pause, line.name, line.output); };
+    });
+    auto* resume = app.add_subcommand("resume", "Let a paused VM run again");
+    resume->add_option("NAME", line.name, "Name of the VM")->required()->check(vm_name());
+    resume->callback([&line] {
+        line.run = [&line] { return verb_switch(Switch::Resume, line.name, line.output); };
+    });
+    app.add_subcommand("doctor", "Check this host and say what to mend")->callback([&line] {
+        line.run = [&line] { return verb_doctor(line.image_root, line.output); };
+    });
+}
+
+void add_settings(CLI::App& verb, ImageArguments& image) {
+    verb.add_option("--page-size", image.page_size, "Page size of the guest's memory on the host")
+        ->type_name("4K|2M")
+        ->check(checked_by(parse_page_size));
+    verb.add_option("--vmm", image.vmm, "VMM that wrote the snapshot")->type_name("NAME");
+    verb.add_option("--vmm-version", image.vmm_version, "Its version")->type_name("VERSION");
+    verb.add_option("--drive", image.drives, "Drive of the snapshot (may be repeated)")
+        ->type_name("ID=PATH[:ro][:shared]")
+        ->check(checked_by(parse_drive))
+        ->expected(1);
+    verb.add_option("--vsock", image.vsock_path, "Path of the snapshot's vsock socket")
+        ->type_name("PATH");
+}
+
+using ImageVerb = Result<int> (*)(const ImageArguments&, const OutputOptions&);
+
+CLI::App* add_image_verb(
+    CLI::App& parent, CommandLine& line, const char* name, const char* help, ImageVerb verb,
+    bool named
+) {
+    auto* app = parent.add_subcommand(name, help);
+    if (named) app->add_option("NAME", line.image.name, "Name of the image")->required();
+    app->callback([&line, verb] {
+        line.run = [&line, verb] {
+            line.image.root = line.image_root;
+            return verb(line.image, line.output);
+        };
+    });
+    return app;
+}
+
+void describe_image(CLI::App& app, CommandLine& line) {
+    auto* group = app.add_subcommand("image", "Manage images");
+    group->require_subcommand(1);
+    auto& image = line.image;
+    auto* import = add_image_verb(
+        *group, line, "import", "Make an image of a snapshot", verb_image_import, true
+    );
+    import->add_option("--state", image.state_path, "The VMM's state file")
+        ->required()
+        ->type_name("FILE");
+    import->add_option("--memory", image.memory_path, "The VMM's memory file")
+        ->required()
+        ->type_name("FILE");
+    import->add_flag("--move", image.move, "Take the files instead of copying them");
+    add_settings(*import, image);
+
+    auto* seal = add_image_verb(
+        *group, line, "seal", "Seal state and memory that are in place already", verb_image_seal,
+        true
+    );
+    seal->add_option("--state", image.state_path, "Name of the state file in it")
+        ->type_name("NAME");
+    seal->add_option("--memory", image.memory_path, "Name of the memory file in it")
+        ->type_name("NAME");
+    add_settings(*seal, image);
+
+    add_image_verb(
+        *group, line, "verify", "Read an image and compare all checksums", verb_image_verify, true
+    );
+    add_image_verb(*group, line, "list", "List images", verb_image_list, false);
+    add_image_verb(*group, line, "show", "Show one image", verb_image_show, true);
+    add_image_verb(*group, line, "rm", "Remove an image", verb_image_remove, true)
+        ->add_flag("--force", image.force, "Also when a VM runs from it");
+    add_image_verb(*group, line, "clean", "Remove what crashes left", verb_image_clean, false);
+}
+
+} // namespace
+
+void describe(CLI::App& app, CommandLine& line) {
+    line.image_root = paths::kImages;
+    line.restore.instances_directory = THAW_SYSCONFDIR "/thaw/instances";
+    app.require_subcommand(1);
+    app.fallthrough(); // global options are fine after the verb too
+    app.set_version_flag("--version", "thawctl " THAW_VERSION);
+    app.add_option("--json", line.json, "Print JSON: short, pretty or off")
+        ->type_name("MODE")
+        ->check(CLI::IsMember({"short", "pretty", "off"}));
+    auto& output = line.output;
+    app.add_flag_callback("--no-pager", [&] { output.pager = false; }, "Do not use a pager");
+    app.add_flag_callback(
+        "--no-legend", [&] { output.legend = false; }, "No headers and no closing lines"
+    );
+    app.add_flag_callback(
+        "--no-ask-password", [&] { output.ask_password = false; }, "Never ask for a password"
+    );
+    app.add_option("--image-root", line.image_root, "Folder of the images")->type_name("PATH");
+    describe_restore(app, line);
+    describe_stop(app, line);
+    describe_lists(app, line);
+    describe_management(app, line);
+    describe_image(app, line);
+    app.footer(kExamples); // last: verbs inherit the footer of the moment
+}
+
+Result<> complete(CommandLine& line) {
+    if (line.json == "short") line.output.json = JsonMode::Short;
+    if (line.json == "pretty") line.output.json = JsonMode::Pretty;
+    const auto& restore = line.restore;
+    if (!restore.name.empty() && restore.from_config == !restore.image.empty())
+        return fail(EINVAL, "restore: give either IMAGE or --from-config");
+    return {};
+}
+
+} // namespace thaw::ctl

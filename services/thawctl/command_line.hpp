@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "output.hpp"
+#include "verbs.hpp"
+
+#include <CLI/CLI.hpp>
+
+#include <functional>
+#include <string>
+
+namespace thaw::ctl {
+
+// Everything the parser fills; `run` is the verb that was chosen, ready to be called.
+struct CommandLine {
+    OutputOptions output;
+    std::string json = "off";
+    std::string image_root;
+    RestoreArguments restore;
+    StopArguments stop;
+    ImageArguments image;
+    std::string name;
+    std::string id;
+    std::string key;
+    std::string value;
+    std::function<Result<int>()> run;
+};
+
+// Describes all verbs and options to the parser; `line` must outlive it.
+void describe(CLI::App& app, CommandLine& line);
+// Decides what depends on several options. EINVAL: a usage error.
+Result<> complete(CommandLine& line);
+
+} // namespace thaw::ctl

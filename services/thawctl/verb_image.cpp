@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT
+
+// image import, seal, verify: the long ones, with progress and Ctrl-C.
+
+#include "exit_codes.hpp"
+#include "image/store.hpp"
+#include "log/log.hpp"
+#include "log/message_ids.hpp"
+#include "progress_bar.hpp"
+#include "table.hpp"
+#include "verbs.hpp"
+
+#include <signal.h>
+
+#include <atomic>
+
+namespace thaw::ctl {
+
+namespace {
+
+// volatile sig_atomic_t would do; an atomic flag says it.
+std::atomic<bool> interrupted{false};
+
+// Ctrl-C ends the operation at its next step, and its own clean-up runs.
+class InterruptGuard {
+public:
+    InterruptGuard() {
+        interrupted = false;
+        for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
+            struct sigaction action{};
+            action.sa_handler = [](int) { interrupted = true; };
+            sigaction(number, &action, nullptr);
+        }
+    }
+    InterruptGuard(const InterruptGuard&) = delete;
+    InterruptGuard& operator=(const InterruptGuard&) = delete;
+    ~InterruptGuard() {
+        for (const int number : {SIGINT, SIGTERM, SIGHUP})
+            (void)signal(number, SIG_DFL);
+    }
+};
+
+Result<image::Manifest> manifest_of(const ImageArguments& arguments) {
+    image::Manifest manifest;
+    THAW_TRY(manifest.page_size, parse_page_size(arguments.page_size));
+    manifest.vmm = arguments.vmm;
+    manifest.vmm_version = arguments.vmm_version;
+    manifest.vsock_path = arguments.vsock_path;
+    for (const auto& text : arguments.drives) {
+        THAW_TRY(auto drive, parse_drive(text));
+        manifest.drives.push_back(std::move(drive));
+    }
+    return manifest;
+}
+
+// Runs `work` with a progress callback that draws and listens for Ctrl-C.
+template <class Work>
+auto with_progress(const std::string& label, Work work) {
+    const InterruptGuard guard;
+    ProgressBar bar;
+    const auto begin = now_monotonic();
+    return work([&](std::uint64_t done, std::uint64_t total) {
+        const auto elapsed = std::max<Microseconds>(now_monotonic() - begin, 1);
+        const auto rate = static_cast<std::uint64_t>(
+            static_cast<double>(done) * kUsecPerSec / static_cast<double>(elapsed)
+        );
+        bar.show(
+            total == 0 ? 0 : static_cast<double>(done) / static_cast<double>(total),
+            fmt::format("{}  {}/s", label, format_size(rate))
+        );
+        return !interrupted;
+    });
+}
+
+void print_warnings(const image::Store::Warnings& warnings) {
+    for (const auto& warning : warnings)
+        print_warning(warning);
+}
+
+int report_sealed(
+    std::string_view verb, const std::string& name, const image::Manifest& manifest,
+    const OutputOptions& options
+) {
+    log_event(
+        LogLevel::Info, message_id::kImageSealed, {{"THAW_IMAGE", name}}, "image {} sealed, id {}",
+        name, image::format_id(manifest.id)
+    );
+    if (options.json != JsonMode::Off) {
+        print_json(nlohmann::json::parse(image::format_manifest(manifest)), options.json);
+        return kExitOk;
+    }
+    fmt::print(
+        "{} image \"{}\": {} of memory, id {}.\n", verb, name, format_size(manifest.memory_size),
+        image::format_id(manifest.id)
+    );
+    return kExitOk;
+}
+
+} // namespace
+
+Result<int> verb_image_import(const ImageArguments& arguments, const OutputOptions& options) {
+    image::Store::Source source;
+    source.state_path = arguments.state_path;
+    source.memory_path = arguments.memory_path;
+    source.move = arguments.move;
+    THAW_TRY(source.manifest, manifest_of(arguments));
+    const image::Store store(arguments.root);
+    image::Store::Warnings warnings;
+    auto manifest = with_progress("Importing " + arguments.name, [&](const auto& progress) {
+        return store.import(arguments.name, source, progress, &warnings);
+    });
+    if (!manifest) return std::unexpected(std::move(manifest).error());
+    print_warnings(warnings);
+    return report_sealed("Imported", arguments.name, *manifest, options);
+}
+
+Result<int> verb_image_seal(const ImageArguments& arguments, const OutputOptions& options) {
+    THAW_TRY(auto given, manifest_of(arguments));
+    const image::Store store(arguments.root);
+    image::Store::Warnings warnings;
+    // Names inside the image, where they are not the usual ones.
+    given.state.name = arguments.state_path;
+    given.memory.name = arguments.memory_path;
+    auto manifest = with_progress("Sealing " + arguments.name, [&](const auto& progress) {
+        return store.seal(arguments.name, given, progress, &warnings);
+    });
+    if (!manifest) return std::unexpected(std::move(manifest).error());
+    print_warnings(warnings);
+    return report_sealed("Sealed", arguments.name, *manifest, options);
+}
+
+Result<int> verb_image_verify(const ImageArguments& arguments, const OutputOptions& options) {
+    const image::Store store(arguments.root);
+    const auto verified = with_progress("Verifying " + arguments.name, [&](const auto& progress) {
+        return store.verify(arguments.name, progress);
+    });
+    if (!verified && verified.error().code() == ECANCELED) return std::unexpected(verified.error());
+    if (options.json != JsonMode::Off) {
+        const std::string problem = verified ? "" : verified.error().message();
+        print_json(
+            {{"name", arguments.name}, {"valid", verified.has_value()}, {"problem", problem}},
+            options.json
+        );
+    }
+    if (!verified) return std::unexpected(verified.error());
+    if (options.json == JsonMode::Off) fmt::print("Image \"{}\" is intact.\n", arguments.name);
+    return kExitOk;
+}
+
+} // namespace thaw::ctl

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: MIT
+
+#include "api/restore1.hpp"
+#include "client.hpp"
+#include "core/names.hpp"
+#include "exit_codes.hpp"
+#include "instance_config.hpp"
+#include "job_wait.hpp"
+#include "verbs.hpp"
+
+namespace thaw::ctl {
+
+namespace {
+
+struct RestoreRequest {
+    std::string name;
+    std::string image;
+    std::string memory_backend;
+    std::optional<bool> prefetch;
+    std::optional<std::uint64_t> load_timeout;
+    std::vector<NetworkOverride> overrides;
+};
+
+Result<RestoreRequest> request_of(const RestoreArguments& arguments) {
+    RestoreRequest request;
+    request.name = arguments.name;
+    request.image = arguments.image;
+    request.memory_backend = arguments.memory_backend;
+    request.prefetch = arguments.prefetch;
+    auto overrides = arguments.network_overrides;
+    if (!arguments.load_timeout.empty()) {
+        THAW_TRY(request.load_timeout, parse_timespan(arguments.load_timeout));
+    }
+    if (arguments.from_config) {
+        std::vector<ConfigWarning> warnings;
+        THAW_TRY(
+            const auto config,
+            read_instance_config(arguments.instances_directory, arguments.name, &warnings)
+        );
+        for (const auto& warning : warnings)
+            print_warning(fmt::format("{}:{}: {}", warning.file, warning.line, warning.text));
+        request.image = config.image;
+        if (request.memory_backend.empty()) request.memory_backend = config.memory_backend;
+        if (!request.prefetch) request.prefetch = config.prefetch;
+        if (!request.load_timeout) request.load_timeout = config.load_timeout;
+        if (overrides.empty()) overrides = config.network_overrides;
+    }
+    for (const auto& text : overrides) {
+        THAW_TRY(auto parsed, parse_network_override(text));
+        request.overrides.push_back(std::move(parsed));
+    }
+    return request;
+}
+
+Result<> append_overrides(BusMessage& message, const std::vector<NetworkOverride>& overrides) {
+    THAW_CHECK(message.open_container('e', "sv"));
+    THAW_CHECK(message.append("s", "NetworkOverrides"));
+    THAW_CHECK(message.open_container('v', "a(ss)"));
+    THAW_CHECK(message.open_container('a', "(ss)"));
+    for (const auto& entry : overrides)
+        THAW_CHECK(message.append("(ss)", entry.interface.c_str(), entry.device.c_str()));
+    THAW_CHECK(message.close_container());
+    THAW_CHECK(message.close_container());
+    return message.close_container();
+}
+
+Result<BusMessage> make_call(const Client& client, const RestoreRequest& request) {
+    THAW_TRY(
+        auto message,
+        client.new_call(
+            restore1::kBusName, restore1::kPath, restore1::kManagerInterface, "RestoreInstance"
+        )
+    );
+    THAW_CHECK(message.append("ss", request.name.c_str(), request.image.c_str()));
+    THAW_CHECK(message.open_container('a', "{sv}"));
+    if (!request.memory_backend.empty())
+        THAW_CHECK(message.append("{sv}", "MemoryBackend", "s", request.memory_backend.c_str()));
+    if (request.prefetch)
+        THAW_CHECK(message.append("{sv}", "Prefetch", "b", static_cast<int>(*request.prefetch)));
+    if (request.load_timeout)
+        THAW_CHECK(message.append("{sv}", "LoadTimeoutUSec", "t", *request.load_timeout));
+    if (!request.overrides.empty()) THAW_CHECK(append_overrides(message, request.overrides));
+    THAW_CHECK(message.close_container());
+    THAW_CHECK(message.append("t", std::uint64_t{0}));
+    return message;
+}
+
+nlohmann::json outcome_json(const JobOutcome& outcome) {
+    return {
+        {"id", outcome.id},
+        {"instance", outcome.instance},
+        {"result", outcome.result},
+        {"error_name", outcome.error_name},
+        {"error_message", outcome.error_message},
+        {"backend", outcome.properties.text("Backend")},
+        {"backend_reason", outcome.properties.text("BackendReason")},
+        {"elapsed_usec", outcome.elapsed},
+    };
+}
+
+Result<int> print_queued(Client& client, const BusMessage& call, const OutputOptions& options) {
+    THAW_TRY(auto reply, client.call(call));
+    std::uint32_t id = 0;
+    const char* path = nullptr;
+    THAW_CHECK(reply.read("uo", &id, &path));
+    if (options.json != JsonMode::Off)
+        print_json({{"id", id}, {"job", path}}, options.json);
+    else
+        fmt::print("Queued job {}.\n", id);
+    return kExitOk;
+}
+
+// What to look at next, for a job that did not end well.
+void print_where_to_look(const std::string& name) {
+    print_hint(fmt::format(
+        "See \"journalctl THAW_INSTANCE={}\" and \"systemctl status '{}'\" for details.", name,
+        vmm_unit(name)
+    ));
+}
+
+// The job's end as exit code; tells a failure on stderr.
+int conclude(
+    const JobOutcome& outcome, const std::string& what, const std::string& name,
+    const OutputOptions& options
+) {
+    if (options.json != JsonMode::Off) print_json(outcome_json(outcome), options.json);
+    if (outcome.result == "done") return kExitOk;
+    const auto error = job_error(outcome.error_name, outcome.error_message, outcome.result);
+    print_error(fmt::format("{} {}: {}", what, outcome.result, error.message()));
+    if (outcome.result != "canceled") print_where_to_look(name);
+    return exit_code_of(error);
+}
+
+} // namespace
+
+Result<int> verb_restore(const RestoreArguments& arguments, const OutputOptions& options) {
+    THAW_TRY(const auto request, request_of(arguments));
+    THAW_TRY(auto client, Client::open(options));
+    THAW_TRY(const auto call, make_call(client, request));
+    if (arguments.no_block) return print_queued(client, call, options);
+    JobWait wait(client);
+    auto outcome = wait.run(call, "Restoring " + request.name);
+    if (!outcome)
+        return std::unexpected(std::move(outcome).error().with_context(
+            fmt::format("restoring VM \"{}\"", request.name)
+        ));
+    if (outcome->result == "done" && options.json == JsonMode::Off) {
+        const auto backend = outcome->properties.text("Backend");
+        const auto reason = outcome->properties.text("BackendReason");
+        fmt::print(
+            "Restored VM \"{}\" from image \"{}\" in {}{}{}.\n", request.name, request.image,
+            format_timespan(outcome->elapsed),
+            backend.empty() ? "" : ", memory backend " + printable(backend),
+            reason.empty() ? "" : " (" + printable(reason) + ")"
+        );
+    }
+    return conclude(
+        *outcome, fmt::format("restore of VM \"{}\"", request.name), request.name, options
+    );
+}
+
+Result<int> verb_stop(const StopArguments& arguments, const OutputOptions& options) {
+    THAW_TRY(auto client, Client::open(options));
+    THAW_TRY(
+        auto call,
+        client.new_call(
+            restore1::kBusName, restore1::kPath, restore1::kManagerInterface, "StopInstance"
+        )
+    );
+    THAW_CHECK(call.append("st", arguments.name.c_str(), std::uint64_t{0}));
+    const auto missing = [&](const Error& error) {
+        return arguments.ignore_missing && error.bus_name() == restore1::error::kNoSuchInstance;
+    };
+    if (arguments.no_block) {
+        auto queued = print_queued(client, call, options);
+        if (!queued && missing(queued.error())) return kExitOk;
+        return queued;
+    }
+    JobWait wait(client);
+    auto outcome = wait.run(call, "Stopping " + arguments.name);
+    if (!outcome && missing(outcome.error())) return kExitOk;
+    if (!outcome)
+        return std::unexpected(std::move(outcome).error().with_context(
+            fmt::format("stopping VM \"{}\"", arguments.name)
+        ));
+    return conclude(
+        *outcome, fmt::format("stop of VM \"{}\"", arguments.name), arguments.name, options
+    );
+}
+
+} // namespace thaw::ctl

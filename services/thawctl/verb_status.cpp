@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT
+
+#include "api/pager1.hpp"
+#include "api/restore1.hpp"
+#include "client.hpp"
+#include "exit_codes.hpp"
+#include "verbs.hpp"
+
+namespace thaw::ctl {
+
+namespace {
+
+// "     Label: text" lines, right-aligned labels as systemctl has them.
+class Fields {
+public:
+    void add(std::string_view label, std::string_view text, Color color = Color::None) {
+        if (text.empty()) return;
+        const bool colors = color != Color::None && wants_color(1);
+        const auto shown = printable(text);
+        text_ += fmt::format("{:>12}: {}\n", label, colors ? colored(color, shown) : shown);
+    }
+    const std::string& text() const { return text_; }
+
+private:
+    std::string text_;
+};
+
+std::string since(std::uint64_t start) {
+    if (start == 0) return {};
+    const auto now = now_realtime();
+    const auto age = now > start ? (now - start) / kUsecPerSec * kUsecPerSec : 0;
+    return fmt::format(" since {}; {} ago", format_timestamp(start), format_timespan(age));
+}
+
+std::string memory_line(const Properties& session) {
+    const auto size = session.number("MemorySize");
+    const auto page = session.number("PageSize");
+    if (size == 0 || page == 0) return {};
+    const auto pages = session.number("PagesInstalled") + session.number("ZeroPages");
+    return fmt::format(
+        "{}, {:.1f}% present ({} pages of {}, {} of them zero, {} removed by the guest)",
+        format_size(size),
+        static_cast<double>(pages) * static_cast<double>(page) * 100 / static_cast<double>(size),
+        pages, format_size(page), session.number("ZeroPages"), session.number("RemovedPages")
+    );
+}
+
+void add_session(Fields& fields, const Properties& session) {
+    const auto state = session.text("State");
+    fields.add("Pager", state, color_of_state(state));
+    if (!session.text("ErrorName").empty())
+        fields.add(
+            "Pager error",
+            fmt::format(
+                "{}: {}", short_error_name(session.text("ErrorName")), session.text("ErrorMessage")
+            ),
+            Color::Bad
+        );
+    fields.add(
+        "Worker", fmt::format(
+                      "PID {} ({} restarts), VMM PID {}", session.number("WorkerPID"),
+                      session.number("WorkerRestarts"), session.number("VmmPID")
+                  )
+    );
+    fields.add("Memory", memory_line(session));
+    fields.add(
+        "Faults", fmt::format(
+                      "{} served, {} parked, {} retries, {} read", session.number("Faults"),
+                      session.number("Parked"), session.number("Retries"),
+                      format_size(session.number("BytesRead"))
+                  )
+    );
+    for (const char* flag : {"StopPending", "Recording", "Quiesced", "Adopting"})
+        if (session.flag(flag)) fields.add(flag, "yes", Color::Warning);
+}
+
+Result<int> show_instance(Client& client, const std::string& name, const OutputOptions& options) {
+    THAW_TRY(auto reply, client.manager("GetInstance", "s", name.c_str()));
+    const char* path = nullptr;
+    THAW_CHECK(reply.read("o", &path));
+    THAW_TRY(
+        const auto instance,
+        client.properties(restore1::kBusName, path, restore1::kInstanceInterface)
+    );
+    const auto session_path = instance.text("Session");
+    // Without the pager, or with the file backend, there is none.
+    auto session = Result<Properties>(Properties{});
+    if (session_path.size() > 1)
+        session = client.properties(pager1::kBusName, session_path, pager1::kSessionInterface);
+    if (options.json != JsonMode::Off) {
+        nlohmann::json value = {{"instance", instance.values}};
+        if (session && !session->values.empty()) value["session"] = session->values;
+        print_json(value, options.json);
+        return kExitOk;
+    }
+    const auto state = instance.text("State");
+    const auto dot = wants_color(1) ? colored(color_of_state(state), "●") : "●";
+    Fields fields;
+    fields.add("State", state + since(instance.number("StartTimestamp")), color_of_state(state));
+    fields.add("Image", instance.text("Image"));
+    fields.add("Unit", instance.text("Unit"));
+    fields.add("Backend", instance.text("MemoryBackend"));
+    if (instance.number("JobId") != 0) fields.add("Job", std::to_string(instance.number("JobId")));
+    if (!session)
+        fields.add("Pager", "not available: " + session.error().message(), Color::Warning);
+    if (session && !session->values.empty()) add_session(fields, *session);
+    print_text(
+        fmt::format("{} {} - thaw microVM\n{}", dot, printable(name), fields.text()), options
+    );
+    return kExitOk;
+}
+
+Result<int> show_host(Client& client, const OutputOptions& options) {
+    THAW_TRY(
+        const auto manager,
+        client.properties(restore1::kBusName, restore1::kPath, restore1::kManagerInterface)
+    );
+    const auto pager =
+        client.properties(pager1::kBusName, pager1::kPath, pager1::kManagerInterface);
+    if (options.json != JsonMode::Off) {
+        nlohmann::json value = {{"restore", manager.values}};
+        value["pager"] = pager ? nlohmann::json(pager->values) : nlohmann::json();
+        print_json(value, options.json);
+        return kExitOk;
+    }
+    Fields fields;
+    fields.add("Manager", "thaw-restored " + manager.text("Version"));
+    fields.add(
+        "VMs", fmt::format(
+                   "{}, {} of at most {} jobs at work", manager.number("NInstances"),
+                   manager.number("NJobs"), manager.number("MaxJobs")
+               )
+    );
+    fields.add(
+        "Policy",
+        fmt::format(
+            "memory backend {}, prefetch {}, recording {}", manager.text("MemoryBackend"),
+            manager.flag("Prefetch") ? "on" : "off", manager.flag("Recording") ? "on" : "off"
+        )
+    );
+    if (pager) {
+        fields.add(
+            "Pager", fmt::format(
+                         "thaw-pagerd {}, {} of at most {} sessions", pager->text("Version"),
+                         pager->number("NSessions"), pager->number("MaxSessions")
+                     )
+        );
+        if (pager->flag("SafeMode"))
+            fields.add(
+                "Safe mode", "the pager restarts too often and accepts nothing new", Color::Bad
+            );
+    } else {
+        fields.add("Pager", pager.error().message(), Color::Warning);
+    }
+    print_text(fields.text(), options);
+    return kExitOk;
+}
+
+} // namespace
+
+Result<int> verb_status(const std::string& name, const OutputOptions& options) {
+    THAW_TRY(auto client, Client::open(options));
+    if (name.empty()) return show_host(client, options);
+    auto shown = show_instance(client, name, options);
+    if (!shown && shown.error().bus_name() == restore1::error::kNoSuchInstance)
+        print_hint(fmt::format("What became of it: \"journalctl THAW_INSTANCE={}\".", name));
+    return shown;
+}
+
+} // namespace thaw::ctl

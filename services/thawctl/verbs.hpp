@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The verbs of thawctl, one function each; they print and return an exit code, or an Error that
+// main() prints. Argument structs are filled by the command line parser.
+
+#include "core/error.hpp"
+#include "image/manifest.hpp"
+#include "output.hpp"
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace thaw::ctl {
+
+struct RestoreArguments {
+    std::string name;
+    std::string image;
+    std::string memory_backend; // empty: the manager's choice
+    std::optional<bool> prefetch;
+    std::string load_timeout;                   // as typed; empty: the manager's
+    std::vector<std::string> network_overrides; // IFACE=DEV
+    bool from_config = false;
+    bool no_block = false;
+    std::string instances_directory; // of the NAME.conf files
+};
+Result<int> verb_restore(const RestoreArguments& arguments, const OutputOptions& options);
+
+struct StopArguments {
+    std::string name;
+    bool no_block = false;
+    bool ignore_missing = false;
+};
+Result<int> verb_stop(const StopArguments& arguments, const OutputOptions& options);
+
+Result<int> verb_list(const OutputOptions& options);
+Result<int> verb_jobs(const OutputOptions& options);
+Result<int> verb_sessions(const OutputOptions& options);
+// All of the host without a name.
+Result<int> verb_status(const std::string& name, const OutputOptions& options);
+Result<int> verb_cancel(const std::string& id, const OutputOptions& options);
+Result<int>
+verb_policy(const std::string& key, const std::string& value, const OutputOptions& options);
+enum class Switch { Pause, Resume };
+Result<int> verb_switch(Switch what, const std::string& name, const OutputOptions& options);
+
+struct ImageArguments {
+    std::string root;
+    std::string name;
+    std::string state_path;
+    std::string memory_path;
+    std::string page_size = "4K";
+    std::string vmm = "firecracker";
+    std::string vmm_version;
+    std::vector<std::string> drives; // ID=PATH[:ro][:shared]
+    std::string vsock_path;
+    bool move = false;
+    bool force = false;
+};
+Result<int> verb_image_import(const ImageArguments& arguments, const OutputOptions& options);
+Result<int> verb_image_seal(const ImageArguments& arguments, const OutputOptions& options);
+Result<int> verb_image_verify(const ImageArguments& arguments, const OutputOptions& options);
+Result<int> verb_image_list(const ImageArguments& arguments, const OutputOptions& options);
+Result<int> verb_image_show(const ImageArguments& arguments, const OutputOptions& options);
+Result<int> verb_image_remove(const ImageArguments& arguments, const OutputOptions& options);
+Result<int> verb_image_clean(const ImageArguments& arguments, const OutputOptions& options);
+
+Result<int> verb_doctor(const std::string& image_root, const OutputOptions& options);
+
+// Parsers of arguments, without side effects. EINVAL with a text for the user.
+Result<image::Drive> parse_drive(const std::string& text);
+Result<std::uint64_t> parse_page_size(const std::string& text);
+struct NetworkOverride {
+    std::string interface;
+    std::string device;
+};
+Result<NetworkOverride> parse_network_override(const std::string& text);
+Result<std::string> check_backend(const std::string& text);
+
+} // namespace thaw::ctl
