@@ -25,7 +25,7 @@ public:
     nlohmann::json to_json() const;
 
 private:
-    static constexpr std::size_t buckets = 64 * 8;
+    static constexpr std::size_t buckets = 512; // 64 powers of eight steps
     static std::size_t bucket_of(std::uint64_t value);
     static std::uint64_t upper_bound(std::size_t bucket);
 

@@ -145,7 +145,7 @@ TEST_F(ApiTest, guest_changes_at_run_time) {
     image();
     const StandinProcess vmm(directory_, json::object());
     ASSERT_EQ(vmm.load(true, "File", "memory").status, 204);
-    EXPECT_TRUE(vmm.report().at("guest").at("finished"));
+    ASSERT_TRUE(eventually([&] { return vmm.report().at("guest").at("finished").get<bool>(); }));
     const json guest = {{"pattern", "sequential"}, {"rate_per_second", 2000}};
     ASSERT_EQ(vmm.call("PUT", "/standin/guest", guest).status, 204);
     ASSERT_TRUE(eventually([&] { return vmm.report().at("guest").at("touches") > 50; }));
