@@ -2,6 +2,7 @@
 #include "profile.hpp"
 
 #include <fmt/format.h>
+
 #include <unistd.h>
 
 #include <cerrno>
