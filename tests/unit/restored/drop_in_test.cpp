@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+#include "unit_drop_in.hpp"
+
+#include <gtest/gtest.h>
+
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+namespace thaw::restore {
+namespace {
+
+namespace fs = std::filesystem;
+
+TEST(DropIn, WordsMeanThemselves) {
+    EXPECT_EQ(quote_unit_word("/srv/a.img"), R"("/srv/a.img")");
+    EXPECT_EQ(quote_unit_word("/srv/a b:c"), R"("/srv/a b:c")");
+    EXPECT_EQ(quote_unit_word("/srv/%i"), R"("/srv/%%i")");
+    EXPECT_EQ(quote_unit_word("/srv/\"x\\"), R"("/srv/\"x\\")");
+    EXPECT_EQ(quote_unit_word("/srv/it's"), R"("/srv/it's")");
+}
+
+TEST(DropIn, ShowsTheImageAndTheDrivesThatAreOutside) {
+    image::Manifest manifest;
+    manifest.drives = {
+        {.id = "root", .path = "/srv/vm 1/root.img"},
+        {.id = "data", .path = "/srv/data%.img", .read_only = true},
+        {.id = "own", .path = "scratch.img"},
+        {.id = "lv", .path = "/dev/vg/lv"},
+        {.id = "rolv", .path = "/dev/vg/ro", .read_only = true},
+    };
+    EXPECT_EQ(
+        drop_in_text(manifest, "/var/lib/thaw/images/base"),
+        "# Written by thaw-restored for one start; removed when the VM has ended.\n"
+        "[Service]\n"
+        "BindReadOnlyPaths=\"/var/lib/thaw/images/base\"\n"
+        "BindPaths=\"/srv/vm 1/root.img\"\n"
+        "BindReadOnlyPaths=\"/srv/data%%.img\"\n"
+        "DeviceAllow=\"/dev/vg/lv\" rw\n"
+        "DeviceAllow=\"/dev/vg/ro\" r\n"
+    );
+}
+
+class DropInFileTest : public ::testing::Test {
+protected:
+    void SetUp() override {
+        std::string name = "/tmp/thaw-drop-in-XXXXXX";
+        ASSERT_NE(mkdtemp(name.data()), nullptr);
+        folder_ = name;
+        path_ = folder_ + "/thaw-firecracker@a.service.d/50-thaw.conf";
+    }
+    void TearDown() override { fs::remove_all(folder_); }
+    std::string folder_;
+    std::string path_;
+};
+
+TEST_F(DropInFileTest, ComesAndGoesWithItsFolder) {
+    ASSERT_TRUE(write_drop_in(path_, "one\n"));
+    ASSERT_TRUE(write_drop_in(path_, "two\n"));
+    std::ifstream file(path_);
+    std::ostringstream text;
+    text << file.rdbuf();
+    EXPECT_EQ(text.str(), "two\n");
+    ASSERT_TRUE(remove_drop_in(path_));
+    EXPECT_TRUE(fs::is_empty(folder_));
+    EXPECT_TRUE(remove_drop_in(path_));
+}
+
+TEST_F(DropInFileTest, AnAdminsDropInStays) {
+    ASSERT_TRUE(write_drop_in(path_, "one\n"));
+    const auto other = fs::path(path_).parent_path() / "90-admin.conf";
+    std::ofstream(other) << "x";
+    ASSERT_TRUE(remove_drop_in(path_));
+    EXPECT_FALSE(fs::exists(path_));
+    EXPECT_TRUE(fs::exists(other));
+}
+
+// systemd looks into the folder again only when its time stamp has moved.
+TEST_F(DropInFileTest, TheTimeStampMovesWithEveryDropIn) {
+    timespec last = {};
+    for (int i = 0; i < 50; ++i) {
+        ASSERT_TRUE(write_drop_in(fmt::format("{}/u{}.service.d/50-thaw.conf", folder_, i), "x"));
+        struct stat st = {};
+        ASSERT_EQ(stat(folder_.c_str(), &st), 0);
+        EXPECT_TRUE(st.st_mtim.tv_sec != last.tv_sec || st.st_mtim.tv_nsec != last.tv_nsec) << i;
+        last = st.st_mtim;
+    }
+}
+
+} // namespace
+} // namespace thaw::restore
