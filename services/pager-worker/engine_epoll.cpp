@@ -4,7 +4,6 @@
 #include "fault_engine.hpp"
 
 #include <sys/epoll.h>
-#include <unistd.h>
 
 #include <array>
 
@@ -43,20 +42,7 @@ Result<> EpollEngine::add(int fd, Tag tag) {
 }
 
 Result<> EpollEngine::drain() {
-    // Every message has a thread of the VMM behind it that sleeps until it is read or answered, so
-    // this ends; the bound is for a VMM that makes threads faster than we read.
-    constexpr int kMostReads = 256;
-    const std::span<std::byte> buffer = ring_.buffer(0);
-    for (int i = 0; i < kMostReads; ++i) {
-        const ssize_t got = ::read(uffd_, buffer.data(), buffer.size());
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0 && errno == EAGAIN) return {};
-        if (got < 0) return fail_errno(errno, "read the userfaultfd");
-        ring_.apply(0, static_cast<std::size_t>(got), sink_);
-        // A short read found the queue empty.
-        if (static_cast<std::size_t>(got) < buffer.size()) return {};
-    }
-    return {};
+    return ring_.read_all(uffd_, sink_);
 }
 
 Result<EngineEvents> EpollEngine::wait(std::uint64_t deadline_ns) {

@@ -44,4 +44,17 @@ Result<std::unique_ptr<FaultEngine>> make_epoll_engine(
     const FaultEngine::Descriptors& descriptors, const MessageRing& ring, MessageSink& sink
 );
 
+// Best: one READ_MULTISHOT into all buffers (Linux 6.7), else as Polled: the ring polls and read()
+// takes the messages. Single reads through the ring are no choice: after a number of wake-ups in
+// vain (several reads in flight see those all the time) the kernel hands a read to a thread of its
+// own, and that one takes messages while we fill pages. Measured: a removed page came back.
+enum class UringReads { Best, Polled };
+// An error says that this kernel or its policy does not allow such a ring (DEFER_TASKRUN: Linux
+// 6.1). Without that flag the kernel would take messages at the end of any system call, a fill
+// included.
+Result<std::unique_ptr<FaultEngine>> make_uring_engine(
+    const FaultEngine::Descriptors& descriptors, const MessageRing& ring, MessageSink& sink,
+    UringReads reads
+);
+
 } // namespace thaw::worker

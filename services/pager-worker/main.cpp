@@ -30,7 +30,8 @@ constexpr const char* kHelp =
     "  -h --help           Show this help\n"
     "     --version        Show the version\n\n"
     "Options:\n"
-    "  --engine=NAME       auto (default), io_uring or epoll\n"
+    "  --engine=NAME       auto (default), io_uring, io_uring-polled (without\n"
+    "                      READ_MULTISHOT, as before Linux 6.7) or epoll\n"
     "  --control=PATH      Control socket of the broker\n\n"
     "See thaw-pager-worker(8).\n";
 
@@ -48,6 +49,7 @@ std::optional<worker::EngineChoice> engine_of(std::string_view word) {
     if (word == "auto") return worker::EngineChoice::Auto;
     if (word == "epoll") return worker::EngineChoice::Epoll;
     if (word == "io_uring") return worker::EngineChoice::IoUring;
+    if (word == "io_uring-polled") return worker::EngineChoice::IoUringPolled;
     return std::nullopt;
 }
 

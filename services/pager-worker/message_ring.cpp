@@ -52,6 +52,23 @@ std::size_t MessageRing::apply(std::size_t index, std::size_t bytes, MessageSink
     return count;
 }
 
+Result<> MessageRing::read_all(int uffd, MessageSink& sink) const {
+    // Every message has a thread of the VMM behind it that sleeps until it is read or answered, so
+    // this ends; the bound is for a VMM that makes threads faster than we read.
+    constexpr int kMostReads = 256;
+    const std::span<std::byte> target = buffer(0);
+    for (int i = 0; i < kMostReads; ++i) {
+        const ssize_t got = ::read(uffd, target.data(), target.size());
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0 && errno == EAGAIN) return {};
+        if (got < 0) return fail_errno(errno, "read the userfaultfd");
+        apply(0, static_cast<std::size_t>(got), sink);
+        // A short read found the queue empty.
+        if (static_cast<std::size_t>(got) < target.size()) return {};
+    }
+    return {};
+}
+
 std::size_t MessageRing::replay(MessageSink& sink) const {
     std::size_t found = 0;
     for (auto& buffer : ring_) {

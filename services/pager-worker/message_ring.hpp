@@ -38,6 +38,9 @@ public:
     // Hands the messages of a buffer's first `bytes` bytes on, then clears them. Returns how many
     // messages there were.
     std::size_t apply(std::size_t index, std::size_t bytes, MessageSink& sink) const;
+    // Reads a non-blocking userfaultfd until it has nothing more, applying as it goes. An error
+    // means that a message may be lost.
+    Result<> read_all(int uffd, MessageSink& sink) const;
     // What a predecessor left, whatever the order: removals are applied, faults dropped (the waking
     // of all waiters brings them back). Leaves the ring clear. Returns how many messages there
     // were.

@@ -15,7 +15,8 @@
 
 namespace thaw::worker {
 
-enum class EngineChoice { Auto, Epoll, IoUring };
+// Auto: io_uring where it is allowed, else epoll.
+enum class EngineChoice { Auto, Epoll, IoUring, IoUringPolled };
 
 struct WorkerOptions {
     EngineChoice engine = EngineChoice::Auto;

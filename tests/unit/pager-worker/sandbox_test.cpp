@@ -97,7 +97,7 @@ TEST_P(ServingWorker, IsConfined) {
     EXPECT_NE(status->find("Name:\tthaw-pw test-vm"), std::string::npos);
     // The engine is the one that was asked for, and it is published.
     const auto engine = static_cast<protocol::FaultEngineKind>(broker.state().engine.load());
-    EXPECT_EQ(protocol::engine_name(engine), GetParam());
+    EXPECT_EQ(protocol::engine_name(engine), std::string_view(GetParam()).substr(0, 8));
     EXPECT_EQ(broker.state().memory_lock, static_cast<std::uint32_t>(protocol::MemoryLock::All));
 }
 
