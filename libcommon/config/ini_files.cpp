@@ -57,7 +57,8 @@ Result<> collect(const std::string& folder, std::map<std::string, std::string>& 
         const dirent* entry = readdir(directory.get());
         if (!entry) break;
         const std::string name = entry->d_name;
-        if (!name.starts_with('.') && name.ends_with(".conf")) files[name] = folder + "/" + name;
+        if (!name.starts_with('.') && name.ends_with(".conf"))
+            files[name] = fmt::format("{}/{}", folder, name);
     }
     if (errno != 0) return fail_errno(errno, "list {}", folder);
     return {};

@@ -89,11 +89,13 @@ fail_errno(int errno_value, fmt::format_string<Args...> text, Args&&... args) {
 // Early return of an error. THAW_TRY(auto fd, open_file(path, O_RDONLY)); THAW_CHECK(write(...));
 #define THAW_CONCAT_IMPL(a, b) a##b
 #define THAW_CONCAT(a, b) THAW_CONCAT_IMPL(a, b)
+// NOLINTBEGIN(bugprone-macro-parentheses): a declaration cannot stand in parentheses.
 #define THAW_TRY(declaration, expression)                                                          \
     auto THAW_CONCAT(thaw_result_, __LINE__) = (expression);                                       \
     if (!THAW_CONCAT(thaw_result_, __LINE__))                                                      \
         return std::unexpected(std::move(THAW_CONCAT(thaw_result_, __LINE__)).error());            \
     declaration = std::move(*THAW_CONCAT(thaw_result_, __LINE__))
+// NOLINTEND(bugprone-macro-parentheses)
 #define THAW_CHECK(expression)                                                                     \
     if (auto thaw_check_ = (expression); !thaw_check_)                                             \
     return std::unexpected(std::move(thaw_check_).error())

@@ -17,6 +17,7 @@
 #define UFFD_FEATURE_POISON (1 << 14) // Linux 6.6
 #endif
 #ifndef UFFDIO_POISON
+// The kernel's own names. NOLINTBEGIN(bugprone-reserved-identifier,readability-identifier-naming)
 #define _UFFDIO_POISON (0x08)
 struct uffdio_poison {
     struct uffdio_range range;
@@ -24,6 +25,7 @@ struct uffdio_poison {
     __s64 updated;
 };
 #define UFFDIO_POISON _IOWR(UFFDIO, _UFFDIO_POISON, struct uffdio_poison)
+// NOLINTEND(bugprone-reserved-identifier,readability-identifier-naming)
 #endif
 
 #ifndef F_SEAL_EXEC

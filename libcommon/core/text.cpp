@@ -224,8 +224,9 @@ Result<bool> parse_bool(std::string_view text) {
 Result<std::uint64_t> parse_unsigned(std::string_view text, std::uint64_t maximum) {
     const std::string_view digits = trim(text);
     std::uint64_t value = 0;
-    const char* end = digits.data() + digits.size();
-    const auto [stop, error] = std::from_chars(digits.data(), end, value);
+    const char* begin = digits.data();
+    const char* end = begin + digits.size();
+    const auto [stop, error] = std::from_chars(begin, end, value);
     if (error == std::errc::invalid_argument || stop != end)
         return fail(EINVAL, "\"{}\" is not an unsigned number", text);
     if (error == std::errc::result_out_of_range || value > maximum)

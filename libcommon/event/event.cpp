@@ -25,6 +25,7 @@ struct EventSource::State : std::enable_shared_from_this<EventSource::State> {
     void disconnect() noexcept { source = sd_event_source_disable_unref(source); }
 
     // noexcept: an exception ends the process here, with its text, instead of unwinding through C.
+    // NOLINTBEGIN(bugprone-exception-escape)
     static int run_io(sd_event_source*, int, std::uint32_t revents, void* data) noexcept {
         const auto self = static_cast<State*>(data)->shared_from_this();
         self->on_io(revents);
@@ -43,6 +44,7 @@ struct EventSource::State : std::enable_shared_from_this<EventSource::State> {
         self->on_event();
         return 0;
     }
+    // NOLINTEND(bugprone-exception-escape)
 
     // The common end of every add_*(): `r` is what sd-event said.
     Result<> finish(int r, int mode, std::string_view description, std::int64_t priority) {

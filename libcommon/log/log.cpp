@@ -141,8 +141,7 @@ void write_stderr(LogLevel level, const LogFields& fields, std::string_view mess
     const bool colourful = isatty(STDERR_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr;
     if (colourful && !colour(level).empty()) line = fmt::format("{}{}\x1b[0m", colour(level), line);
     line += '\n';
-    // There is nobody left to tell.
-    static_cast<void>(write_all(STDERR_FILENO, line));
+    [[maybe_unused]] const auto nobody_is_left_to_tell = write_all(STDERR_FILENO, line);
 }
 
 } // namespace

@@ -72,6 +72,7 @@ void log_event(
     );
 }
 
+// NOLINTBEGIN(bugprone-macro-parentheses): the name of a function cannot stand in parentheses.
 #define THAW_DEFINE_LOG(name, level)                                                               \
     template <class... Args>                                                                       \
     void name(LogFormat<std::type_identity_t<Args>...> format, Args&&... args) {                   \
@@ -89,6 +90,7 @@ void log_event(
             level, {}, fields, fmt::format(format.text, std::forward<Args>(args)...), format.where \
         );                                                                                         \
     }
+// NOLINTEND(bugprone-macro-parentheses)
 THAW_DEFINE_LOG(log_error, LogLevel::Error)
 THAW_DEFINE_LOG(log_warning, LogLevel::Warning)
 THAW_DEFINE_LOG(log_notice, LogLevel::Notice)
