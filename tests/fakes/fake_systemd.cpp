@@ -185,17 +185,19 @@ Result<> FakeSystemd::make_job(BusMessage message, bool start) {
         apply(job);
         emit_job_removed(job);
     }
-    auto answer = [this, id] {
-        if (auto found = jobs_.find(id); found != jobs_.end()) answer_job(*found->second);
+    auto answer = [this, id, plan] {
+        auto found = jobs_.find(id);
+        if (found == jobs_.end()) return;
+        answer_job(*found->second);
+        if (plan.removed_first)
+            jobs_.erase(found);
+        else if (!plan.never_finish)
+            later(plan.job_delay, [this, id] { remove_job(id); });
     };
     if (plan.reply_delay == 0)
         answer();
     else
         later(plan.reply_delay, answer);
-    if (plan.removed_first)
-        later(plan.reply_delay + 1, [this, id] { jobs_.erase(id); });
-    else if (!plan.never_finish)
-        later(plan.reply_delay + plan.job_delay, [this, id] { remove_job(id); });
     return {};
 }
 
@@ -262,6 +264,11 @@ bool FakeSystemd::has_job(const std::string& unit_name) const {
     return std::any_of(jobs_.begin(), jobs_.end(), [&](const auto& entry) {
         return entry.second->unit == unit_name;
     });
+}
+
+void FakeSystemd::add_job(const std::string& unit_name) {
+    const auto id = next_job_++;
+    jobs_[id] = std::make_unique<Job>(Job{.id = id, .unit = unit_name, .start = true});
 }
 
 void FakeSystemd::forget_jobs() {

@@ -34,7 +34,7 @@ struct FakePlan {
     Microseconds reply_delay = 0; // the job is made at once, its reply comes later
     bool removed_first = false;   // JobRemoved overtakes the reply
     bool never_finish = false;    // the job stays until finish_job()
-    Microseconds job_delay = 0;   // from call to JobRemoved
+    Microseconds job_delay = 0;   // from reply to JobRemoved
     std::string job_result = "done";
     std::string active_state = {}; // unit's state afterwards; empty: by kind and result
     std::string unit_result = {};  // Result= afterwards; empty: success or exit-code
@@ -91,6 +91,8 @@ public:
     // Ends the pending job of the unit; false when there is none.
     bool finish_job(const std::string& unit, const std::string& result);
     bool has_job(const std::string& unit) const;
+    // A start job of somebody else, there until finish_job().
+    void add_job(const std::string& unit);
     // Forgets all jobs without a word, as a crashed and restarted systemd would.
     void forget_jobs();
 

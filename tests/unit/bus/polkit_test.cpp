@@ -98,6 +98,7 @@ enum Answer { kAllowed = 0, kDenied = 1, kNeedsAuthentication = 2, kOther = 3 };
 pid_t call_as(uid_t uid, const std::string& address, bool interactive) {
     const pid_t pid = fork();
     if (pid != 0) return pid;
+    close_range(3, ~0U, 0); // or the test's own connections would live on in here
     if (setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0) _exit(255);
     sd_bus* bus = nullptr;
     sd_bus_message* call = nullptr;
@@ -142,10 +143,8 @@ protected:
     }
     int wait_for(pid_t pid) {
         int status = -1;
-        fakes::run_until(*loop, [&] {
-            (void)loop->run_once(kUsecPerMsec);
-            return waitpid(pid, &status, WNOHANG) == pid;
-        });
+        while (waitpid(pid, &status, WNOHANG) != pid)
+            fakes::run_for(*loop, kUsecPerMsec);
         return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     }
     int ask(uid_t uid, bool interactive = false) {
