@@ -52,6 +52,9 @@ constexpr const char* kConfig = R"(<!DOCTYPE busconfig PUBLIC
 
 [[noreturn]] void run_daemon_process(const std::string& config, int ready_fd) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    // It would tell the test's manager that it is ready, or take the test's sockets.
+    unsetenv("NOTIFY_SOCKET");
+    unsetenv("LISTEN_PID");
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, nullptr);
