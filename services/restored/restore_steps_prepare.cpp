@@ -163,7 +163,7 @@ void RestoreJob::on_session_created(Result<CreatedSession> created) {
 void RestoreJob::write_drop_in_step() {
     if (!make(&Made::drop_in)) return;
     const auto text = drop_in_text(
-        image_files_->manifest, fmt::format("{}/{}", context().images.root(), image())
+        instance(), image_files_->manifest, fmt::format("{}/{}", context().images.root(), image())
     );
     if (auto written = write_drop_in(paths::vm_drop_in(instance()), text); !written)
         return failed(file_failure(written.error()));

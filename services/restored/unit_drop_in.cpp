@@ -3,6 +3,8 @@
 
 #include "core/file.hpp"
 
+#include <xxhash.h>
+
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -16,6 +18,11 @@ namespace {
 constexpr mode_t kFileMode = 0644;
 constexpr mode_t kFolderMode = 0755;
 
+// systemd takes user names of at most 31 characters: 8 + 22, or 8 + 10 + "-" + 12 digits.
+constexpr std::string_view kUserPrefix = "thaw-vm-";
+constexpr std::size_t kUserNamePart = 22;
+constexpr std::size_t kUserNameStart = 10;
+
 } // namespace
 
 std::string quote_unit_word(std::string_view word) {
@@ -28,12 +35,24 @@ std::string quote_unit_word(std::string_view word) {
     return quoted + '"';
 }
 
-std::string drop_in_text(const image::Manifest& manifest, const std::string& image_directory) {
+std::string vmm_user(std::string_view vm) {
+    // A hashed name is longer than any that is taken as it is: no VM can ask for another's.
+    if (vm.size() <= kUserNamePart) return fmt::format("{}{}", kUserPrefix, vm);
+    return fmt::format(
+        "{}{}-{:012x}", kUserPrefix, vm.substr(0, kUserNameStart),
+        XXH3_64bits(vm.data(), vm.size()) >> 16
+    );
+}
+
+std::string drop_in_text(
+    std::string_view vm, const image::Manifest& manifest, const std::string& image_directory
+) {
     std::string text = fmt::format(
         "# Written by thaw-restored for one start; removed when the VM has ended.\n"
         "[Service]\n"
+        "User={}\n"
         "BindReadOnlyPaths={}\n",
-        quote_unit_word(image_directory)
+        vmm_user(vm), quote_unit_word(image_directory)
     );
     for (const auto& drive : manifest.drives) {
         if (!drive.path.starts_with('/')) continue; // below the VM's own directory

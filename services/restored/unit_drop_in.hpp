@@ -14,9 +14,15 @@ namespace thaw::restore {
 // One word of a unit file: quoted, specifiers and quotes taken literally by systemd.
 std::string quote_unit_word(std::string_view word);
 
-// The VMM sees of the images only its own directory, and the drives that the snapshot names by
-// absolute path.
-std::string drop_in_text(const image::Manifest& manifest, const std::string& image_directory);
+// The user name of a VM's VMM, for DynamicUser=: its own, also when the VM's name is longer than a
+// user name may be. Without it systemd names the user after the template and gives all VMs one uid.
+std::string vmm_user(std::string_view vm);
+
+// The VMM has a uid of its own, and sees of the images only its own directory, and the drives that
+// the snapshot names by absolute path.
+std::string drop_in_text(
+    std::string_view vm, const image::Manifest& manifest, const std::string& image_directory
+);
 
 // Atomically; also moves the time stamp of systemd's folder, which systemd caches: two folders
 // made within one tick of the kernel's coarse clock would look like one change.

@@ -33,15 +33,28 @@ TEST(DropIn, ShowsTheImageAndTheDrivesThatAreOutside) {
         {.id = "rolv", .path = "/dev/vg/ro", .read_only = true},
     };
     EXPECT_EQ(
-        drop_in_text(manifest, "/var/lib/thaw/images/base"),
+        drop_in_text("a-b", manifest, "/var/lib/thaw/images/base"),
         "# Written by thaw-restored for one start; removed when the VM has ended.\n"
         "[Service]\n"
+        "User=thaw-vm-a-b\n"
         "BindReadOnlyPaths=\"/var/lib/thaw/images/base\"\n"
         "BindPaths=\"/srv/vm 1/root.img\"\n"
         "BindReadOnlyPaths=\"/srv/data%%.img\"\n"
         "DeviceAllow=\"/dev/vg/lv\" rw\n"
         "DeviceAllow=\"/dev/vg/ro\" r\n"
     );
+}
+
+TEST(DropIn, EachVmHasAUserOfItsOwn) {
+    EXPECT_EQ(vmm_user("web"), "thaw-vm-web");
+    const std::string longest(22, 'x');
+    EXPECT_EQ(vmm_user(longest), "thaw-vm-" + longest);
+    const std::string first(63, 'x');
+    const std::string second = std::string(62, 'x') + "y";
+    EXPECT_EQ(vmm_user(first).size(), 31U);
+    EXPECT_EQ(vmm_user(first).substr(0, 19), "thaw-vm-xxxxxxxxxx-");
+    EXPECT_NE(vmm_user(first), vmm_user(second));
+    EXPECT_EQ(vmm_user(longest + "x").size(), 31U);
 }
 
 class DropInFileTest : public ::testing::Test {
