@@ -105,7 +105,9 @@ Result<Fd> open_at(int directory, const std::string& name, int flags, mode_t mod
     return Fd(fd);
 }
 
-Result<Fd> open_beneath(int directory, const std::string& name, int flags, mode_t mode) {
+namespace {
+
+Result<Fd> open_beneath_at_once(int directory, const std::string& name, int flags, mode_t mode) {
     struct open_how how = {};
     how.flags = static_cast<unsigned>(flags | O_CLOEXEC);
     // openat2() refuses a mode that nothing would use; open() ignores it.
@@ -124,6 +126,45 @@ Result<Fd> open_beneath(int directory, const std::string& name, int flags, mode_
     }
     if (fd < 0) return fail_errno(errno, "open {}", name);
     return Fd(static_cast<int>(fd));
+}
+
+// The same, one component at a time: no "..", no link is followed, so no step leads out.
+Result<Fd> open_beneath_by_steps(int directory, const std::string& name, int flags, mode_t mode) {
+    if (name.empty()) return fail_errno(ENOENT, "open {}", name);
+    if (name.front() == '/') return fail_errno(EXDEV, "open {}", name);
+    Fd parent;
+    std::size_t begin = 0;
+    for (;;) {
+        const auto end = name.find('/', begin);
+        const auto component = name.substr(begin, end - begin);
+        if (component == "..") return fail_errno(EXDEV, "open {}", name);
+        const bool last = end == std::string::npos;
+        const int how = last ? flags | O_NOFOLLOW : O_PATH | O_DIRECTORY | O_NOFOLLOW;
+        const int base = parent ? parent.get() : directory;
+        const std::string step = component.empty() ? "." : component;
+        auto next = open_at(base, step, how, mode);
+        if (!next) {
+            // O_DIRECTORY | O_NOFOLLOW answers ENOTDIR for a link where openat2() says ELOOP.
+            struct stat found = {};
+            const bool link = fstatat(base, step.c_str(), &found, AT_SYMLINK_NOFOLLOW) == 0 &&
+                              S_ISLNK(found.st_mode);
+            return fail_errno(link ? ELOOP : next.error().code(), "open {}", name);
+        }
+        if (last) return next;
+        parent = std::move(*next);
+        begin = end + 1;
+    }
+}
+
+} // namespace
+
+Result<Fd> open_beneath(int directory, const std::string& name, int flags, mode_t mode) {
+    auto opened = open_beneath_at_once(directory, name, flags, mode);
+    // RestrictSUIDSGID= answers openat2() with ENOSYS, as a seccomp filter cannot look into its
+    // argument.
+    if (!opened && opened.error().code() == ENOSYS)
+        return open_beneath_by_steps(directory, name, flags, mode);
+    return opened;
 }
 
 Result<std::string> read_file(const std::string& path, std::size_t limit) {

@@ -3,6 +3,7 @@
 #include "temporary_directory.hpp"
 
 #include <gtest/gtest.h>
+#include <seccomp.h>
 
 #include <fcntl.h>
 #include <sys/resource.h>
@@ -13,6 +14,10 @@
 
 #include <array>
 #include <csignal>
+#include <cstdio>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace thaw {
 namespace {
@@ -51,34 +56,60 @@ TEST(OpenBeneath, OpensAndCreatesBelow) {
     EXPECT_TRUE(open_beneath(directory.get(), ".", O_RDWR | O_TMPFILE, 0600));
 }
 
-TEST(OpenBeneath, NoWayOut) {
+// The first name that does not answer what it must, or "".
+std::string first_way_out() {
     const TemporaryDirectory folder;
     folder.write("inside/file", "mine");
+    folder.write("inside/sub/file", "mine");
     const std::string secret = folder.write("secret", "not yours");
-    ASSERT_EQ(symlink(secret.c_str(), (folder / "inside/absolute").c_str()), 0);
-    ASSERT_EQ(symlink("../secret", (folder / "inside/relative").c_str()), 0);
-    ASSERT_EQ(symlink("file", (folder / "inside/harmless").c_str()), 0);
-    ASSERT_EQ(symlink("..", (folder / "inside/folder").c_str()), 0);
-    const Fd directory = open_directory(folder / "inside");
-
-    const auto code = [&](const std::string& name) {
-        const auto fd = open_beneath(directory.get(), name, O_RDONLY);
-        return fd ? 0 : fd.error().code();
+    const auto link = [&](const char* target, const char* name) {
+        return symlink(target, (folder / name).c_str()) == 0;
     };
-    EXPECT_EQ(code("file"), 0);
-    EXPECT_EQ(code("../secret"), EXDEV);
-    EXPECT_EQ(code(secret), EXDEV);
-    EXPECT_EQ(code("absolute"), ELOOP);
-    EXPECT_EQ(code("relative"), ELOOP);
-    EXPECT_EQ(code("harmless"), ELOOP);
-    EXPECT_EQ(code("folder/secret"), ELOOP);
-    EXPECT_EQ(code("nothing"), ENOENT);
-
+    if (!link(secret.c_str(), "inside/absolute") || !link("../secret", "inside/relative") ||
+        !link("file", "inside/harmless") || !link("..", "inside/folder"))
+        return "no links";
+    const Fd directory = open_directory(folder / "inside");
+    const std::vector<std::pair<std::string, int>> expected = {
+        {"file", 0},         {"sub/file", 0},
+        {"./sub//file", 0},  {"../secret", EXDEV},
+        {secret, EXDEV},     {"sub/../../secret", EXDEV},
+        {"absolute", ELOOP}, {"relative", ELOOP},
+        {"harmless", ELOOP}, {"folder/secret", ELOOP},
+        {"nothing", ENOENT}, {"file/below", ENOTDIR},
+        {"", ENOENT},
+    };
+    for (const auto& [name, code] : expected) {
+        const auto fd = open_beneath(directory.get(), name, O_RDONLY);
+        if ((fd ? 0 : fd.error().code()) != code) return name + " answers wrongly";
+    }
     // A magic link jumps to an open file without walking any path.
     const Fd fd = open_file(secret, O_RDONLY).value();
     const Fd proc = open_directory("/proc/self/fd");
     const auto magic = open_beneath(proc.get(), std::to_string(fd.get()), O_RDONLY);
-    EXPECT_EQ(magic.error().code(), ELOOP);
+    return !magic && magic.error().code() == ELOOP ? "" : "a magic link was followed";
+}
+
+TEST(OpenBeneath, NoWayOut) {
+    EXPECT_EQ(first_way_out(), "");
+}
+
+// RestrictSUIDSGID= answers openat2() with ENOSYS.
+TEST(OpenBeneath, NoWayOutWithoutOpenat2) {
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+        const scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+        const bool installed =
+            filter != nullptr &&
+            seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(openat2), 0) == 0 &&
+            seccomp_load(filter) == 0;
+        const std::string wrong = installed ? first_way_out() : "no filter";
+        if (!wrong.empty()) std::fprintf(stderr, "%s\n", wrong.c_str());
+        _exit(wrong.empty() ? 0 : 1);
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 TEST(ReadFile, LimitIsExact) {
