@@ -136,7 +136,7 @@ void check_userfaultfd(Findings& findings) {
          fmt::format("vm.unprivileged_userfaultfd is {}", sysctl.empty() ? "unknown" : sysctl),
          sysctl == "1" ? ""
                        : "nothing to do: VMMs use /dev/userfaultfd (Firecracker before 1.5 needs "
-                         "the drop-in in thaw-firecracker@.service(8))"}
+                         "the drop-in in thaw-firecracker@.service(5))"}
     );
 }
 

@@ -4,6 +4,7 @@
 #include "api/restore1.hpp"
 #include "client.hpp"
 #include "exit_codes.hpp"
+#include "image/memory_map.hpp"
 #include "verbs.hpp"
 
 namespace thaw::ctl {
@@ -32,16 +33,16 @@ std::string since(std::uint64_t start) {
     return fmt::format(" since {}; {} ago", format_timestamp(start), format_timespan(age));
 }
 
+// The counters are of 4 KiB pages, whatever the VMM's page size is.
 std::string memory_line(const Properties& session) {
     const auto size = session.number("MemorySize");
-    const auto page = session.number("PageSize");
-    if (size == 0 || page == 0) return {};
-    const auto pages = session.number("PagesInstalled") + session.number("ZeroPages");
+    if (size == 0) return {};
+    const auto present = session.number("PagesInstalled") * image::kMapPageSize;
     return fmt::format(
-        "{}, {:.1f}% present ({} pages of {}, {} of them zero, {} removed by the guest)",
-        format_size(size),
-        static_cast<double>(pages) * static_cast<double>(page) * 100 / static_cast<double>(size),
-        pages, format_size(page), session.number("ZeroPages"), session.number("RemovedPages")
+        "{}, {} loaded ({:.1f}%), {} of it zero, {} freed by the guest", format_size(size),
+        format_size(present), static_cast<double>(present) * 100 / static_cast<double>(size),
+        format_size(session.number("ZeroPages") * image::kMapPageSize),
+        format_size(session.number("RemovedPages") * image::kMapPageSize)
     );
 }
 

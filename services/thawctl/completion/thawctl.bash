@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+# bash completion for thawctl(1)
+
+__thawctl_column() {
+    thawctl "$@" --no-legend --no-pager --no-ask-password 2>/dev/null | cut -d ' ' -f 1
+}
+
+__thawctl_images() {
+    thawctl image list --no-legend --no-pager 2>/dev/null | cut -d ' ' -f 1
+}
+
+_thawctl() {
+    local cur prev words cword
+    if declare -F _init_completion >/dev/null; then
+        _init_completion -n = || return
+    else
+        words=("${COMP_WORDS[@]}")
+        cword=$COMP_CWORD
+        cur=${words[cword]}
+        prev=${words[cword - 1]}
+    fi
+    local verbs='restore stop list jobs sessions status cancel policy pause resume doctor image'
+    local image_verbs='import seal verify list show rm clean'
+    local globals='--json --no-pager --no-legend --no-ask-password --image-root --help --version'
+    local verb='' sub='' name='' i
+
+    for ((i = 1; i < cword; i++)); do
+        case ${words[i]} in
+        --json | --image-root | --memory-backend | --prefetch | --load-timeout | --network-override | \
+            --state | --memory | --page-size | --vmm | --vmm-version | --drive | --vsock)
+            ((i++))
+            ;;
+        -*) ;;
+        *)
+            if [[ -z $verb ]]; then
+                verb=${words[i]}
+            elif [[ $verb == image && -z $sub ]]; then
+                sub=${words[i]}
+            elif [[ -z $name ]]; then
+                name=${words[i]}
+            fi
+            ;;
+        esac
+    done
+
+    local options=$globals choices=''
+    case $prev in
+    --json) choices='short pretty off' ;;
+    --memory-backend) choices='auto uffd file' ;;
+    --prefetch) choices='yes no' ;;
+    --page-size) choices='4K 2M' ;;
+    --state | --memory | --vsock | --image-root)
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        return
+        ;;
+    --load-timeout | --network-override | --vmm | --vmm-version | --drive) return ;;
+    esac
+    if [[ -n $choices ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$cur")
+        return
+    fi
+
+    case $verb in
+    '') choices=$verbs ;;
+    restore)
+        options+=' --from-config --memory-backend --prefetch --load-timeout --network-override --no-block'
+        [[ -n $name ]] && choices=$(__thawctl_images)
+        ;;
+    stop)
+        options+=' --no-block --ignore-missing'
+        [[ -z $name ]] && choices=$(__thawctl_column list)
+        ;;
+    status | pause | resume) [[ -z $name ]] && choices=$(__thawctl_column list) ;;
+    cancel) [[ -z $name ]] && choices=$(thawctl jobs --no-legend --no-pager 2>/dev/null | awk '{print $1}') ;;
+    policy)
+        case $name in
+        '') choices='MemoryBackend Prefetch Recording' ;;
+        MemoryBackend) choices='auto uffd file' ;;
+        *) choices='yes no' ;;
+        esac
+        ;;
+    image)
+        case $sub in
+        '') choices=$image_verbs ;;
+        import) options+=' --state --memory --move --page-size --vmm --vmm-version --drive --vsock' ;;
+        seal) options+=' --state --memory --page-size --vmm --vmm-version --drive --vsock' ;;
+        rm)
+            options+=' --force'
+            [[ -z $name ]] && choices=$(__thawctl_images)
+            ;;
+        verify | show) [[ -z $name ]] && choices=$(__thawctl_images) ;;
+        esac
+        ;;
+    esac
+    [[ $cur == -* ]] && choices=$options
+    mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$cur")
+}
+
+complete -F _thawctl thawctl
