@@ -67,10 +67,11 @@ void put_text(char (&target)[N], const std::string& text) {
     std::memcpy(target, text.data(), text.size()); // check_info() bounded it; the rest is zero
 }
 
-// Up to the first NUL; the last byte counts as one whatever it holds.
+// Empty, which no name may be, when there is no NUL.
 template <std::size_t N>
 std::string take_text(const char (&source)[N]) {
-    return {source, ::strnlen(source, N - 1)};
+    const std::size_t length = ::strnlen(source, N);
+    return length == N ? std::string() : std::string(source, length);
 }
 
 SessionHeader header_of(const SessionInfo& info, std::size_t total) {
@@ -107,6 +108,8 @@ Result<SessionInfo> info_of(const SessionHeader& header, std::size_t total) {
     info.unit = take_text(header.unit);
     info.image_name = take_text(header.image_name);
     THAW_CHECK(check_info(info, EBADMSG));
+    if (info.image_name.empty() && header.image_name[0] != '\0')
+        return fail(EBADMSG, "session memory: bad image name");
     if (header.total_size != total || session_bytes(info.memory_size) != total)
         return fail(EBADMSG, "session memory: {} bytes do not fit its memory size", total);
     return info;

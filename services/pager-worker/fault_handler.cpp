@@ -129,10 +129,13 @@ FaultHandler::conclude(const Fault& fault, FillKind kind, const FillResult& resu
     const PageLocation& page = fault.page;
     switch (result.outcome) {
     case FillOutcome::Done:
+        present_.filled(page.address);
         count_filled(fault, kind, memory_.any_removed(page.first_bit(), page.bit_count()));
         return Step::Next;
     case FillOutcome::Present:
         bump(counters_.exists);
+        if (present_.lacks_memory(page.address, page.page_size, fault.taken_ns))
+            return retry(fault, ParkReason::Memory, {FailureReason::Install, ENOMEM});
         bump(counters_.wakes);
         installer_.wake(page.address, page.page_size);
         return Step::Next;

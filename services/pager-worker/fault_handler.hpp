@@ -66,6 +66,7 @@ private:
     PageSource& source_;
     LossHandler on_loss_;
     FaultQueue queue_;
+    PresentStreak present_;
     std::unordered_set<std::uint64_t> lost_; // addresses of pages whose waiters stay parked
     std::uint64_t batch_ns_ = 0;             // when the messages of this batch were read
     bool vmm_gone_ = false;

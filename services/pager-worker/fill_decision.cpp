@@ -37,6 +37,24 @@ FillOutcome judge_fill(int errno_value, std::int64_t done, std::uint64_t length)
     }
 }
 
+bool PresentStreak::lacks_memory(
+    std::uint64_t address, std::uint64_t page_size, std::uint64_t batch_ns
+) {
+    constexpr unsigned kBelievable = 16;
+    if (page_size == protocol::kBitPage) return false;
+    if (address != address_) {
+        address_ = address;
+        batches_ = 0;
+    }
+    if (batch_ns != batch_ns_) ++batches_;
+    batch_ns_ = batch_ns;
+    return batches_ > kBelievable;
+}
+
+void PresentStreak::filled(std::uint64_t address) {
+    if (address == address_) batches_ = 0;
+}
+
 std::uint64_t park_delay_ns(ParkReason reason, unsigned attempt) {
     const unsigned doublings = std::min(attempt == 0 ? 0 : attempt - 1, 20U);
     switch (reason) {

@@ -37,6 +37,22 @@ enum class FillOutcome {
 };
 FillOutcome judge_fill(int errno_value, std::int64_t done, std::uint64_t length);
 
+// A huge page whose pool is empty is refused with EEXIST, as if it were there (measured on Linux
+// 6.18: the kernel looks at the page table, not at the page). Waking the waiter would send it round
+// in circles. A page that is there draws at most a few such answers after it was filled; one that
+// keeps drawing them, from one batch of messages to the next, is missing.
+class PresentStreak {
+public:
+    // Hears of each EEXIST; true when the page is not there for want of memory.
+    bool lacks_memory(std::uint64_t address, std::uint64_t page_size, std::uint64_t batch_ns);
+    void filled(std::uint64_t address);
+
+private:
+    std::uint64_t address_ = 0;
+    std::uint64_t batch_ns_ = 0;
+    unsigned batches_ = 0;
+};
+
 // How long a fault stays parked, by what it waits for. `attempt` counts from 1.
 enum class ParkReason { Busy, Source, Memory };
 std::uint64_t park_delay_ns(ParkReason reason, unsigned attempt);

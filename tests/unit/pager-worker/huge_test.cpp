@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT
+// 2 MiB pages. Raises nr_hugepages for the time of a test, under a lock that all such tests share.
+
+#include "core/file.hpp"
+#include "core/text.hpp"
+#include "harness.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <random>
+#include <thread>
+
+namespace thaw::test {
+namespace {
+
+constexpr const char* kCount = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+constexpr const char* kFree = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
+constexpr std::uint64_t kHugePages = 16;
+constexpr std::uint64_t kSize = kHugePages * kHuge;
+constexpr std::uint64_t kPerHuge = kHuge / kPage;
+
+std::uint64_t read_number(const char* path) {
+    const auto text = read_file(path);
+    if (!text) return 0;
+    return parse_unsigned(trim(*text)).value_or(0);
+}
+
+void write_number(const char* path, std::uint64_t value) {
+    const auto fd = open_file(path, O_WRONLY);
+    if (fd) static_cast<void>(write_all(fd->get(), std::to_string(value)));
+}
+
+class Huge : public ::testing::TestWithParam<const char*> {
+protected:
+    void SetUp() override {
+        auto lock = open_file("/run/lock/thaw-hugepages.lock", O_RDWR | O_CREAT, 0644);
+        if (!lock) GTEST_SKIP() << lock.error().message();
+        lock_ = std::move(*lock);
+        ASSERT_EQ(::flock(lock_.get(), LOCK_EX), 0);
+        before_ = read_number(kCount);
+        raised_ = true;
+        write_number(kCount, before_ + kHugePages);
+        if (read_number(kFree) < kHugePages)
+            GTEST_SKIP() << "no " << kHugePages << " huge pages to be had on this machine";
+    }
+    void TearDown() override {
+        if (raised_) write_number(kCount, before_);
+    }
+    BrokerOptions options() const {
+        BrokerOptions options;
+        options.engine = GetParam();
+        return options;
+    }
+    HangGuard guard_{60};
+
+private:
+    Fd lock_; // the lock goes with it, after TearDown()
+    std::uint64_t before_ = 0;
+    bool raised_ = false;
+};
+INSTANTIATE_TEST_SUITE_P(Engines, Huge, ::testing::Values(THAW_TEST_ENGINES));
+
+constexpr Guest::Layout kLayout{.size = kSize, .page_size = kHuge, .huge = true};
+
+TEST_P(Huge, WholePagesAreServed) {
+    const TestImage image(kSize);
+    const Guest guest(kLayout);
+    Broker broker(image, guest, options());
+    auto worker = broker.start_ready();
+    std::uint64_t wrong = 0;
+    for (std::uint64_t page = 0; page < image.pages(); ++page)
+        wrong += TestImage::matches(guest.address(page), page) ? 0 : 1;
+    EXPECT_EQ(wrong, 0U);
+    EXPECT_EQ(broker.counters().faults, kHugePages);
+    EXPECT_TRUE(eventually([&] { return broker.counters().pages_copied == image.pages(); }));
+}
+
+TEST_P(Huge, RemovedPagesComeBackAsZeros) {
+    const TestImage image(kSize);
+    const Guest guest(kLayout);
+    Broker broker(image, guest, options());
+    auto worker = broker.start_ready();
+    EXPECT_TRUE(TestImage::matches(guest.address(kPerHuge), kPerHuge));
+    guest.remove(kPerHuge, 2 * kPerHuge); // the second page is present, the third never was
+    std::uint64_t not_zero = 0;
+    for (std::uint64_t page = kPerHuge; page < 3 * kPerHuge; ++page)
+        not_zero += guest.is_zero(page) ? 0 : 1;
+    EXPECT_EQ(not_zero, 0U);
+    EXPECT_TRUE(TestImage::matches(guest.address(0), 0));
+    EXPECT_TRUE(TestImage::matches(guest.address(3 * kPerHuge), 3 * kPerHuge));
+    EXPECT_EQ(broker.counters().pages_removed, 2 * kPerHuge);
+    EXPECT_TRUE(eventually([&] { return broker.counters().pages_rezero == 2 * kPerHuge; }));
+}
+
+TEST_P(Huge, WorkersKilledAtRandomMoments) {
+    const TestImage image(kSize);
+    const Guest guest(kLayout);
+    Broker broker(image, guest, options());
+    auto worker = broker.start_ready();
+    std::atomic<bool> stop = false;
+    std::atomic<std::uint64_t> wrong = 0;
+    std::thread thread([&] {
+        std::vector<bool> removed(kHugePages, false);
+        std::mt19937_64 random(5);
+        while (!stop) {
+            const std::uint64_t huge = random() % kHugePages;
+            const std::uint64_t page = huge * kPerHuge + random() % kPerHuge;
+            if (random() % 3 == 0) {
+                guest.remove(huge * kPerHuge, kPerHuge);
+                removed[huge] = true;
+            }
+            const bool right =
+                removed[huge] ? guest.is_zero(page) : TestImage::matches(guest.address(page), page);
+            wrong += right ? 0 : 1;
+        }
+    });
+    std::mt19937_64 random(6);
+    for (int kill = 0; kill < 40; ++kill) {
+        std::this_thread::sleep_for(std::chrono::microseconds(random() % 5000));
+        worker.kill();
+        worker = broker.start();
+        if (!broker.is_ready(worker)) break;
+    }
+    stop = true;
+    thread.join();
+    EXPECT_EQ(wrong, 0U);
+}
+
+// A pool that runs dry while a guest faults. The kernel says EEXIST then.
+TEST_P(Huge, AnEmptyPoolIsWaitedFor) {
+    const TestImage image(kSize);
+    const Guest guest(kLayout);
+    Broker broker(image, guest, options());
+    auto worker = broker.start_ready();
+    const std::uint64_t count = read_number(kCount);
+    write_number(kCount, count - kHugePages);
+    std::thread thread([&] { EXPECT_TRUE(TestImage::matches(guest.address(7), 7)); });
+    EXPECT_TRUE(eventually([&] { return broker.counters().retries > 2; }));
+    write_number(kCount, count);
+    thread.join();
+    EXPECT_EQ(broker.state().failure.reason, 0U);
+}
+
+} // namespace
+} // namespace thaw::test
