@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+"""The pager is killed, stopped and restarted under load; the guest's memory stays byte for byte."""
+
+import os
+import time
+import unittest
+
+from thawlab import main_pid, unit, wait_for
+from thawlab.vms import VmTestCase
+
+_ROUNDS = 60 if os.environ.get("THAW_SOAK") else 6
+BROKER = "thaw-pagerd.service"
+
+
+class Survival(VmTestCase):
+    """SIGKILL and SIGSTOP at moments that differ from round to round."""
+
+    IMAGES = {"small": {"memory_mib": 64, "zero_percent": 20}}
+
+    def busy_vm(self, name):
+        self.assertTrue(self.restore(name).ok)
+        self.start_guest(name, pattern="random", vcpus=2, write_percent=30, drop_every=100,
+                         rate_per_second=20000)
+
+    def kill(self, *pids, signal="KILL"):
+        self.lab.run(["kill", f"-{signal}", *[str(p) for p in pids]])
+
+    def worker(self, name):
+        return self.session_property(name, "WorkerPID") or 0
+
+    def wait_new_worker(self, name, old):
+        return wait_for(lambda: (pid := self.worker(name)) and pid != old and pid, 15,
+                        f"a new worker for {name}")
+
+    def assert_unhurt(self, name, vmm):
+        self.assertEqual(main_pid(self.lab, self.unit(name)), vmm, "the VMM lived on")
+        self.assert_memory_right(name)
+        self.assertEqual(self.session_property(name, "State"), "serving")
+
+    def test_worker_killed(self):
+        self.busy_vm("w")
+        vmm = main_pid(self.lab, self.unit("w"))
+        for i in range(_ROUNDS):
+            old = self.worker("w")
+            time.sleep(0.013 * (i % 7))
+            self.kill(old)
+            self.wait_new_worker("w", old)
+            time.sleep(2 if i % 5 == 4 else 0)  # a worker that dies too often is given up
+        self.assert_unhurt("w", vmm)
+
+    def test_broker_killed(self):
+        self.busy_vm("b")
+        vmm, worker = main_pid(self.lab, self.unit("b")), self.worker("b")
+        for i in range(_ROUNDS):
+            old = main_pid(self.lab, BROKER)
+            time.sleep(0.017 * (i % 7))
+            self.kill(old)
+            wait_for(lambda o=old: main_pid(self.lab, BROKER) not in (0, o), 10, "a new broker")
+            wait_for(lambda: self.worker("b") == worker, 10, "the worker's adoption")
+            time.sleep(2.2)  # the sixth start within 10 s would be safe mode
+        self.assert_unhurt("b", vmm)
+
+    def test_both_killed(self):
+        self.busy_vm("both")
+        vmm = main_pid(self.lab, self.unit("both"))
+        for i in range(_ROUNDS):
+            old = self.worker("both")
+            time.sleep(0.011 * (i % 7))
+            self.kill(old, main_pid(self.lab, BROKER))
+            self.wait_new_worker("both", old)
+            time.sleep(2.2)
+        self.assert_unhurt("both", vmm)
+
+    def test_stuck_worker_is_replaced(self):
+        self.busy_vm("stuck")
+        vmm, old = main_pid(self.lab, self.unit("stuck")), self.worker("stuck")
+        self.kill(old, signal="STOP")
+        self.wait_new_worker("stuck", old)
+        self.assertGreaterEqual(self.session_property("stuck", "WorkerRestarts"), 1)
+        self.assert_unhurt("stuck", vmm)
+
+    def test_restart_and_stop_of_the_broker(self):
+        self.busy_vm("admin")
+        vmm, worker = main_pid(self.lab, self.unit("admin")), self.worker("admin")
+        self.lab.run(["systemctl", "restart", BROKER], check=True)
+        wait_for(lambda: self.worker("admin") == worker, 10, "the worker's adoption")
+        self.lab.run(["systemctl", "stop", "thaw-pagerd.socket", BROKER], check=True)
+        self.assert_memory_right("admin")  # the worker serves on without any broker
+        self.lab.run(["systemctl", "start", "thaw-pagerd.socket", BROKER], check=True)
+        wait_for(lambda: self.worker("admin") == worker, 10, "the worker's dialing in")
+        self.assert_unhurt("admin", vmm)
+
+    def test_vmm_connects_while_the_broker_is_down(self):
+        self.profile("early", api_delay_ms=700)
+        _, path = self.start_job("early")
+        wait_for(lambda: "early" in self.sessions(), 5, "the session")
+        self.kill(main_pid(self.lab, BROKER))
+        result = self.wait_job(path)
+        self.assertEqual(result[0], "done", result)
+        self.assert_memory_right("early")
+
+    def test_daemon_reexec(self):
+        self.busy_vm("reexec")
+        vmm = main_pid(self.lab, self.unit("reexec"))
+        self.lab.run(["systemctl", "daemon-reexec"], check=True)
+        old = self.worker("reexec")
+        self.kill(old, main_pid(self.lab, BROKER))
+        self.wait_new_worker("reexec", old)
+        self.assert_unhurt("reexec", vmm)
+
+    def test_workers_leave_the_brokers_control_group(self):
+        self.busy_vm("group")
+        def group():
+            with open(self.lab.path(f"/proc/{self.worker('group')}/cgroup"),
+                      encoding="ascii") as file:
+                return file.read()
+        wait_for(lambda: "thaw-pager-workers.service" in group(), 5, "the move of the worker")
+        self.lab.run(["systemctl", "stop", self.unit("group")], check=True)
+        self.assert_nothing_left("group")
+
+
+class SafeMode(VmTestCase):
+    """A broker that dies again and again keeps what it has and takes nothing new."""
+
+    def test_sixth_start_within_ten_seconds(self):
+        self.assertTrue(self.restore("safe").ok)
+        for _ in range(7):
+            old = main_pid(self.lab, "thaw-pagerd.service")
+            self.lab.run(["kill", "-KILL", str(old)])
+            wait_for(lambda o=old: main_pid(self.lab, "thaw-pagerd.service") not in (0, o), 10,
+                     "a new broker")
+            wait_for(lambda: unit(self.lab, "thaw-pagerd.service", "ActiveState")["ActiveState"]
+                     == "active", 10, "its readiness")
+        refused = self.restore("new")
+        self.assertFalse(refused.ok)
+        self.assertIn("SafeMode", refused.err)
+        self.assert_memory_right("safe")
+
+
+class Shutdown(VmTestCase):
+    """The host goes down while VMs run."""
+
+    def test_within_five_seconds(self):
+        for i in range(5):
+            self.assertTrue(self.restore(f"vm-{i}").ok)
+            self.start_guest(f"vm-{i}", pattern="random", rate_per_second=5000)
+        self._names.clear()
+        self.assertLess(self.lab.shutdown(), 5.0)
+
+
+if __name__ == "__main__":
+    unittest.main()
