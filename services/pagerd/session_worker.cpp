@@ -168,7 +168,8 @@ void SessionWorker::adopt(Fd pidfd) {
         broker_.config.adoption_timeout,
         [this] {
             log_notice(
-                resources_.fields, "worker {} lives but did not dial in; it is watched", pid()
+                resources_.fields, "{}: worker {} lives but did not dial in; it is watched",
+                resources_.memory->info().name, pid()
             );
             settle();
         },
@@ -219,8 +220,8 @@ void SessionWorker::check(Microseconds now) {
     };
     if (!detector_->observe(now, signs)) return;
     log_warning(
-        resources_.fields, "worker {} is stuck (a fault waits for more than {}), killing it", pid(),
-        format_timespan(broker_.config.worker_stuck)
+        resources_.fields, "{}: worker {} is stuck (a fault waits for more than {}), killing it",
+        resources_.memory->info().name, pid(), format_timespan(broker_.config.worker_stuck)
     );
     process_->kill();
     // The next look is at its successor; this one only has to be reaped.
@@ -232,8 +233,8 @@ void SessionWorker::on_message(protocol::ControlMessage message) {
     case protocol::ControlType::Ready:
         log_event(
             LogLevel::Info, message_id::kWorkerStarted, resources_.fields,
-            "worker {} serves (number {}, {})", pid(), message.ready.generation,
-            protocol::engine_name(message.ready.engine)
+            "{}: worker {} serves (number {}, {})", resources_.memory->info().name, pid(),
+            message.ready.generation, protocol::engine_name(message.ready.engine)
         );
         events_.serving();
         break;
@@ -262,8 +263,8 @@ void SessionWorker::on_exit(const std::string& how) {
 
 void SessionWorker::count_loss(const std::string& how) {
     log_event(
-        LogLevel::Warning, message_id::kWorkerLost, resources_.fields, "the worker was lost: {}",
-        how
+        LogLevel::Warning, message_id::kWorkerLost, resources_.fields,
+        "{}: the worker was lost: {}", resources_.memory->info().name, how
     );
     if (broker_.safe_mode) return give_up("in safe mode no worker is started");
     if (!resources_.image) return give_up("its image's descriptors were lost with it");
