@@ -32,7 +32,8 @@ const std::vector<StepSpec>& step_table() {
         {LoadSnapshot, "load-snapshot", JobState::Loading, {AwaitApi}, 0},
         {ResumeVm, "resume-vm", JobState::Loading, {LoadSnapshot}, kApiLimit},
         {AwaitServing, "await-serving", JobState::Proving, {ResumeVm}, kProofLimit},
-        {ConfirmUnit, "confirm-unit", JobState::Proving, {AwaitServing}, kApiLimit},
+        // ResumeVm as well: AwaitServing counts as finished from the start without a pager.
+        {ConfirmUnit, "confirm-unit", JobState::Proving, {ResumeVm, AwaitServing}, kApiLimit},
     };
     return table;
 }

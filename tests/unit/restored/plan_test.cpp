@@ -71,6 +71,7 @@ TEST(Plan, FileMappingNeedsNoPager) {
     Plan plan;
     plan.skip(Step::CreateSession);
     plan.skip(Step::AwaitServing);
+    EXPECT_EQ(plan.ready(), (Steps{Step::OpenImage, Step::CheckUnit}));
     run_all(
         plan,
         {Step::OpenImage, Step::CheckUnit, Step::CheckSpace, Step::WriteDropIn, Step::WriteTicket,
