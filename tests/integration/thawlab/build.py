@@ -9,6 +9,7 @@ import tempfile
 SOURCE_ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 # Programs of the tests that the containers need beside what is installed.
 TEST_PROGRAMS = "/opt/thaw-tests"
+_STAGE = "thaw-stage-"
 
 
 def find_builddir(given=None):
@@ -23,7 +24,8 @@ def find_builddir(given=None):
 
 def stage(builddir, rebuild=True):
     """Install the build into a new temporary folder, which the caller removes."""
-    destination = tempfile.mkdtemp(prefix="thaw-stage-")
+    _sweep()
+    destination = tempfile.mkdtemp(prefix=f"{_STAGE}{os.getpid()}-")
     command = ["meson", "install", "-C", builddir, "--destdir", destination, "--quiet"]
     if not rebuild:
         command.append("--no-rebuild")
@@ -36,6 +38,15 @@ def stage(builddir, rebuild=True):
     _merge_usr(destination)
     _copy_test_programs(builddir, destination)
     return destination
+
+
+def _sweep():
+    """Remove the stages of processes that were killed before they could."""
+    parent = tempfile.gettempdir()
+    for name in os.listdir(parent):
+        pid = name[len(_STAGE):].partition("-")[0] if name.startswith(_STAGE) else ""
+        if pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
+            shutil.rmtree(os.path.join(parent, name), ignore_errors=True)
 
 
 def _merge_usr(tree):
