@@ -59,8 +59,9 @@ std::string unit_escape(std::string_view name) {
 Result<std::string> unit_unescape(std::string_view escaped) {
     std::string name;
     for (std::size_t i = 0; i < escaped.size(); ++i) {
-        if (escaped[i] != '\\') {
-            name += escaped[i] == '-' ? '/' : escaped[i];
+        const char c = escaped[i];
+        if (needs_no_escape(c) || c == '-') {
+            name += c == '-' ? '/' : c;
             continue;
         }
         const auto byte = escaped.substr(i).starts_with("\\x") && i + 4 <= escaped.size()

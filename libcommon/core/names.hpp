@@ -18,7 +18,7 @@ bool is_valid_image_name(std::string_view name);
 
 // systemd's escaping of a unit instance; a dash becomes \x2d (a bare one would nest slices).
 std::string unit_escape(std::string_view name);
-// Reverses unit_escape; EINVAL on bad escapes.
+// Reverses unit_escape; EINVAL on bad escapes and on what unit_escape never writes.
 Result<std::string> unit_unescape(std::string_view escaped);
 
 std::string vmm_unit(std::string_view vm); // thaw-firecracker@a\x2db.service

@@ -55,6 +55,8 @@ TEST(UnitUnescape, ReversesAndRefusesRubbish) {
         EXPECT_EQ(unit_unescape(unit_escape(text)).value(), text);
     for (const char* bad : {"a\\", "a\\x", "a\\x2", "a\\xzz", "a\\y2d", "a\\x00"})
         EXPECT_EQ(unit_unescape(bad).error().code(), EINVAL) << bad;
+    for (const std::string& raw : {std::string("a\0b", 3), std::string("a b"), std::string("\xff")})
+        EXPECT_EQ(unit_unescape(raw).error().code(), EINVAL) << raw;
 }
 
 struct PipeCloser {
