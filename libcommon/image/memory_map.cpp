@@ -11,8 +11,6 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <memory>
-#include <new>
 
 namespace thaw::image {
 
@@ -63,21 +61,6 @@ bool runs_are_sound(std::span<const ZeroRun> runs, std::uint64_t page_count) {
 }
 
 } // namespace
-
-std::uint64_t map_checksum(
-    MapHeader header, std::span<const std::uint64_t> chunk_hashes, std::span<const ZeroRun> runs
-) {
-    header.checksum = 0;
-    const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(
-        XXH3_createState(), &XXH3_freeState
-    );
-    if (!state) throw std::bad_alloc();
-    XXH3_64bits_reset(state.get());
-    XXH3_64bits_update(state.get(), &header, sizeof header);
-    XXH3_64bits_update(state.get(), chunk_hashes.data(), chunk_hashes.size_bytes());
-    XXH3_64bits_update(state.get(), runs.data(), runs.size_bytes());
-    return XXH3_64bits_digest(state.get());
-}
 
 MemoryMap::MemoryMap(MemoryMap&&) noexcept = default;
 MemoryMap& MemoryMap::operator=(MemoryMap&&) noexcept = default;

@@ -22,8 +22,6 @@ constexpr std::size_t kReadSize = 512 << 10;
 // Progress is told this often.
 constexpr std::uint64_t kProgressStep = 16 << 20;
 
-using Vector = std::uint64_t __attribute__((vector_size(32)));
-
 void append(std::vector<std::byte>& out, const void* data, std::size_t size) {
     const auto* bytes = static_cast<const std::byte*>(data);
     out.insert(out.end(), bytes, bytes + size);
@@ -61,25 +59,6 @@ std::vector<std::byte> assemble(
 }
 
 } // namespace
-
-std::uint64_t hash_page(const std::byte* page) {
-    return XXH3_64bits(page, kMapPageSize);
-}
-
-bool is_zero_page(const std::byte* page) {
-    // Data pages nearly always show it in their first bytes, zero pages need the whole way.
-    constexpr std::size_t kStep = 8 * sizeof(Vector);
-    for (std::size_t at = 0; at < kMapPageSize; at += kStep) {
-        Vector any{};
-        for (std::size_t i = 0; i < kStep; i += sizeof(Vector)) {
-            Vector part;
-            std::memcpy(&part, page + at + i, sizeof part);
-            any |= part;
-        }
-        if ((any[0] | any[1] | any[2] | any[3]) != 0) return false;
-    }
-    return true;
-}
 
 Result<std::vector<std::byte>> build_memory_map(
     int memory_fd, const ImageId& id,

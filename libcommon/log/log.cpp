@@ -4,13 +4,9 @@
 #include "core/enum_table.hpp"
 #include "core/file.hpp"
 #include "core/text.hpp"
-
-// Where the call stands comes from std::source_location, not from this file's macros.
-#define SD_JOURNAL_SUPPRESS_LOCATION
-#include <systemd/sd-journal.h>
+#include "log/journal_backend.hpp"
 
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -107,11 +103,7 @@ bool write_journal(
     if (!message_id.empty()) entries.push_back(fmt::format("MESSAGE_ID={}", message_id));
     for (const auto& field : fields)
         if (is_usable(field)) entries.push_back(field.key + "=" + field.value);
-    std::vector<iovec> parts;
-    parts.reserve(entries.size());
-    for (auto& entry : entries)
-        parts.push_back({.iov_base = entry.data(), .iov_len = entry.size()});
-    return sd_journal_sendv(parts.data(), static_cast<int>(parts.size())) >= 0;
+    return send_to_journal(entries);
 }
 
 std::string_view colour(LogLevel level) {

@@ -2,15 +2,18 @@
 #include "build_config.hpp"
 #include "core/names.hpp"
 #include "log/log.hpp"
-#include "systemd/notify.hpp"
 #include "worker.hpp"
 
 #include <fmt/core.h>
 
 #include <getopt.h>
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
+#include <cstddef>
 #include <cstdlib>
+#include <cstring>
 #include <optional>
 #include <string_view>
 
@@ -104,6 +107,23 @@ Arguments parse(int argc, char** argv) {
     return arguments;
 }
 
+// sd_notify() without libsystemd, which would cost each worker more time to load than all else.
+void tell_manager(std::string_view state) {
+    const char* path = std::getenv("NOTIFY_SOCKET");
+    sockaddr_un address{};
+    if (path == nullptr || std::strlen(path) >= sizeof address.sun_path) return;
+    address.sun_family = AF_UNIX;
+    const std::size_t length = std::strlen(path);
+    std::memcpy(address.sun_path, path, length);
+    if (address.sun_path[0] == '@') address.sun_path[0] = '\0';
+    const Fd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length);
+    static_cast<void>(::sendto(
+        socket.get(), state.data(), state.size(), MSG_NOSIGNAL,
+        reinterpret_cast<const sockaddr*>(&address), size
+    ));
+}
+
 // The workers' unit lives as long as this does; the workers themselves are not its children.
 int pause_until_terminated() {
     sigset_t signals;
@@ -111,11 +131,11 @@ int pause_until_terminated() {
     ::sigaddset(&signals, SIGTERM);
     ::sigaddset(&signals, SIGINT);
     ::sigprocmask(SIG_BLOCK, &signals, nullptr);
-    notify_ready("Holding the workers' control group");
+    tell_manager("READY=1\nSTATUS=Holding the workers' control group");
     int received = 0;
     while (::sigwait(&signals, &received) != 0)
         continue;
-    notify_stopping();
+    tell_manager("STOPPING=1");
     return EXIT_SUCCESS;
 }
 

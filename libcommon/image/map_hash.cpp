@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+
+// The checksums of pages and of the map itself; apart from the rest because the pager's workers
+// need nothing else of it.
+
+#include "image/memory_map.hpp"
+
+#include <xxhash.h>
+
+#include <cstring>
+#include <memory>
+#include <new>
+
+namespace thaw::image {
+
+namespace {
+
+using Vector = std::uint64_t __attribute__((vector_size(32)));
+
+} // namespace
+
+std::uint64_t map_checksum(
+    MapHeader header, std::span<const std::uint64_t> chunk_hashes, std::span<const ZeroRun> runs
+) {
+    header.checksum = 0;
+    const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(
+        XXH3_createState(), &XXH3_freeState
+    );
+    if (!state) throw std::bad_alloc();
+    XXH3_64bits_reset(state.get());
+    XXH3_64bits_update(state.get(), &header, sizeof header);
+    XXH3_64bits_update(state.get(), chunk_hashes.data(), chunk_hashes.size_bytes());
+    XXH3_64bits_update(state.get(), runs.data(), runs.size_bytes());
+    return XXH3_64bits_digest(state.get());
+}
+
+std::uint64_t hash_page(const std::byte* page) {
+    return XXH3_64bits(page, kMapPageSize);
+}
+
+bool is_zero_page(const std::byte* page) {
+    // Data pages nearly always show it in their first bytes, zero pages need the whole way.
+    constexpr std::size_t kStep = 8 * sizeof(Vector);
+    for (std::size_t at = 0; at < kMapPageSize; at += kStep) {
+        Vector any{};
+        for (std::size_t i = 0; i < kStep; i += sizeof(Vector)) {
+            Vector part;
+            std::memcpy(&part, page + at + i, sizeof part);
+            any |= part;
+        }
+        if ((any[0] | any[1] | any[2] | any[3]) != 0) return false;
+    }
+    return true;
+}
+
+} // namespace thaw::image
