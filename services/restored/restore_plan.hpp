@@ -48,7 +48,7 @@ public:
     std::vector<Step> ready() const;
     void start(Step step);
     void finish(Step step);
-    // The restore does without it.
+    // The restore does without it. What needs it must need the step before it as well.
     void skip(Step step);
     bool is_running(Step step) const { return status(step) == Status::Running; }
     bool is_finished(Step step) const { return status(step) == Status::Finished; }

@@ -96,6 +96,9 @@ void Teardown::on_killed(const UnitState& unit) {
 }
 
 void Teardown::give_up() {
+    // A unit that ends later is no news for us any more.
+    job_.reset();
+    watch_.reset();
     const auto done = std::move(done_);
     done(fail_named(
         restore1::error::kStopFailed, EBUSY, "{} neither stopped nor died when it was killed", unit_

@@ -133,6 +133,9 @@ TEST_F(FailureTest, UnitDoesNotStart) {
     expect_stopped_first();
     expect_told("a", end);
     // The next attempt clears the failed state, which would keep the old settings loaded.
+    systemd_->change_unit(unit_of("a"), [](fakes::FakeUnit& unit) {
+        unit.active_state = "failed";
+    });
     restore_done("a");
     EXPECT_EQ(systemd_->count_calls("ResetFailedUnit"), 1U);
 }

@@ -182,7 +182,7 @@ TEST_F(LifeTest, AStrangerMayLookButNotChange) {
          {"StopInstance st a 0", "RestoreInstance ssa{sv}t b base 0 0", "SetPolicy sv Prefetch b 0"
          }) {
         const auto output = as_nobody(manager + words);
-        EXPECT_NE(output.find("is not allowed"), std::string::npos) << words << ": " << output;
+        EXPECT_NE(output.find("Access denied"), std::string::npos) << words << ": " << output;
     }
     EXPECT_EQ(instance_state("a"), "running");
     EXPECT_EQ(instance_state("b"), "");

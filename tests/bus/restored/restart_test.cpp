@@ -92,7 +92,7 @@ TEST_F(RestartTest, InLoadingWhenTheVmRuns) {
     // Resumed, but the answer never came.
     vmm_script_["a"] = [](HttpVmm& vmm) {
         vmm.on("PATCH /vm", {.hang = true});
-        vmm.set_state("Running");
+        vmm.on("GET /", {.status = 200, .body = R"({"id":"a","state":"Running"})"});
     };
     const auto end = interrupt_in("loading");
     EXPECT_EQ(end.result, "done") << end.error_message;
