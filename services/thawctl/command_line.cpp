@@ -70,7 +70,7 @@ void describe_restore(CLI::App& app, CommandLine& line) {
     )
         ->type_name("IFACE=DEV")
         ->check(checked_by(parse_network_override))
-        ->expected(1);
+        ->allow_extra_args(false);
     verb->add_flag("--no-block", arguments.no_block, "Only queue the job");
     verb->add_option("--instances-directory", arguments.instances_directory)->group("");
     verb->callback([&line] {
@@ -144,7 +144,7 @@ void add_settings(CLI::App& verb, ImageArguments& image) {
     verb.add_option("--drive", image.drives, "Drive of the snapshot (may be repeated)")
         ->type_name("ID=PATH[:ro][:shared]")
         ->check(checked_by(parse_drive))
-        ->expected(1);
+        ->allow_extra_args(false);
     verb.add_option("--vsock", image.vsock_path, "Path of the snapshot's vsock socket")
         ->type_name("PATH");
 }

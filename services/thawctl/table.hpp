@@ -32,7 +32,7 @@ public:
         Cell(std::string t, Color c = Color::None) : text(std::move(t)), color(c) {}
         Cell(const char* t) : text(t) {}
         std::string text;
-        Color color;
+        Color color = Color::None;
     };
 
     explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {}
