@@ -85,8 +85,6 @@ struct BusSlot::State : std::enable_shared_from_this<State> {
         if (is_closing(message) || !may_come_from(message, self->driver_only)) return 0;
         auto shared = BusMessage::share(message);
         self->on_signal(shared);
-        // Another match may read the same message from its beginning.
-        sd_bus_message_rewind(message, 1);
         return 0;
     }
 

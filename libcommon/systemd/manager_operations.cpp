@@ -144,10 +144,9 @@ WatchOperation::~WatchOperation() {
 }
 
 void WatchOperation::refresh() {
-    if (reading_)
-        again_ = true;
-    else
-        read();
+    // Replies and signals come in the order systemd sent them: what is announced while a read is
+    // under way is in its reply.
+    if (!reading_) read();
 }
 
 void WatchOperation::read() {
@@ -185,10 +184,8 @@ void WatchOperation::on_state(Result<UnitState> state) {
         gone.main_pid = 0;
         state = std::move(gone);
     }
-    const bool changed = told_ != *state;
-    if (changed) told_ = *state;
-    if (std::exchange(again_, false)) read();
-    if (!changed) return;
+    if (told_ == *state) return;
+    told_ = *state;
     auto handler = handler_;
     (*handler)(*state); // `this` may be gone now
 }

@@ -155,7 +155,6 @@ private:
     std::shared_ptr<std::function<void(const UnitState&)>> handler_;
     std::optional<UnitState> told_;
     bool reading_ = false;
-    bool again_ = false;
     systemd1::UnitReader reader_;
     EventSource retry_;
 };

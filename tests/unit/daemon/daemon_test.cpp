@@ -129,9 +129,11 @@ TEST_F(Daemon, StopWaitsForTheService) {
     ASSERT_TRUE(told("READY=1"));
     const auto before = now_monotonic();
     kill(pid, SIGTERM);
+    EXPECT_TRUE(told("STOPPING=1"));
     kill(pid, SIGTERM); // a second one changes nothing
     EXPECT_EQ(wait_for_exit(), 0);
     EXPECT_GE(now_monotonic() - before, 90 * kUsecPerMsec);
+    EXPECT_FALSE(manager.receive(0));
 }
 
 TEST_F(Daemon, DescriptorsFromTheManagerReachTheService) {
