@@ -214,7 +214,6 @@ Result<BusMessage> PagerClient::make_create(const SessionRequest& request) const
     THAW_CHECK(message.append("{sv}", "MemorySize", "t", request.memory_size));
     THAW_CHECK(message.append("{sv}", "PageSize", "t", request.page_size));
     THAW_CHECK(message.append("{sv}", "Prefetch", "b", request.prefetch ? 1 : 0));
-    THAW_CHECK(message.append("{sv}", "HandshakeTimeoutUSec", "t", request.handshake_timeout));
     if (!request.on_pager_loss.empty())
         THAW_CHECK(message.append("{sv}", "OnPagerLoss", "s", request.on_pager_loss.c_str()));
     THAW_CHECK(message.close_container());

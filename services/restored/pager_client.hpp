@@ -39,7 +39,6 @@ struct SessionRequest {
     std::uint64_t page_size = 0;
     std::string on_pager_loss; // empty: the pager's default
     bool prefetch = true;
-    Microseconds handshake_timeout = 0;
 };
 
 struct CreatedSession {

@@ -119,7 +119,7 @@ void RestoreJob::on_undone(const Result<>& undone, const Failure& failure) {
         );
     else
         log_event(
-            failure.name == error::kManagerRestarted ? LogLevel::Warning : LogLevel::Error,
+            LogLevel::Error,
             failure.name == error::kManagerRestarted ? message_id::kRestoreInterrupted
                                                      : message_id::kRestoreFailed,
             failure_fields(failure), "restore of {} from image {} failed: {}: {}", instance(),

@@ -22,8 +22,6 @@ namespace {
 constexpr unsigned kSessionAttempts = 5;
 constexpr Microseconds kSessionRetry = 100 * kUsecPerMsec;
 constexpr mode_t kTicketMode = 0644;
-// The VMM connects while it loads; starting it takes a while too.
-constexpr Microseconds kHandshakeSlack = 45 * kUsecPerSec;
 
 std::optional<Failure> check_drives(const image::Manifest& manifest) {
     for (const auto& drive : manifest.drives)
@@ -133,7 +131,6 @@ void RestoreJob::create_session() {
         .page_size = manifest.page_size,
         .on_pager_loss = options_.on_pager_loss,
         .prefetch = options_.prefetch && context().policy.prefetch,
-        .handshake_timeout = options_.load_timeout + kHandshakeSlack,
     };
     pager_ = context().pager.create_session(request, [this](Result<CreatedSession> created) {
         on_session_created(std::move(created));
