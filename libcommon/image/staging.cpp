@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <tuple>
 
 namespace thaw::image {
 
@@ -55,7 +56,7 @@ Staging::Staging(Staging&& other) noexcept
 
 Staging::~Staging() {
     // Best effort: what stays is a leftover that the next clean() removes.
-    if (!entry_.empty()) (void)remove_tree(root_ + "/" + entry_);
+    if (!entry_.empty()) std::ignore = remove_tree(root_ + "/" + entry_);
 }
 
 Result<Staging> Staging::create(int root_fd, std::string root, std::string_view name) {
@@ -96,7 +97,7 @@ Result<unsigned> clean_leftovers(int root_fd, const std::string& root) {
             if (errno == EWOULDBLOCK) continue; // somebody works in it
             return fail_errno(errno, "{}/{}: lock", root, entry);
         }
-        THAW_CHECK(remove_tree(root + "/" + entry));
+        THAW_CHECK(remove_tree(fmt::format("{}/{}", root, entry)));
         removed++;
     }
     return removed;
