@@ -49,7 +49,7 @@ Result<std::unique_ptr<Handshake>> Handshake::begin(
     THAW_CHECK(set_nonblocking(self->connection_.get(), true));
     THAW_TRY(
         self->peer_check_, PeerCheck::begin(
-                               systemd, self->connection_.get(), self->options_.unit,
+                               loop, systemd, self->connection_.get(), self->options_.unit,
                                [self](Result<Peer> peer) { self->on_peer(std::move(peer)); }
                            )
     );

@@ -49,7 +49,7 @@ private:
     void adopt_all(Inherited inherited);
     void adopt_images(Inherited& inherited);
     void adopt_stored(const std::string& id, Stored stored);
-    Result<> revive(Stored stored, const std::set<FdRole>& kept);
+    Result<Session*> revive(Stored stored, const std::set<FdRole>& kept);
     void on_hello(protocol::HelloMessage hello, Fd channel, Peer peer);
     Result<> accept_hello(protocol::HelloMessage& hello, Fd channel, Peer peer);
     Result<Session*> revive_from_hello(const std::string& id, protocol::HelloMessage& hello);

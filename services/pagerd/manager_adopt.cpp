@@ -104,14 +104,14 @@ void Manager::adopt_stored(const std::string& id, Stored stored) {
     }
     const auto roles = roles_of(stored);
     if (auto revived = revive(std::move(stored), roles); !revived) {
-        log_warning("session {} is not taken over: {}", id, revived.error().message());
+        log_notice("session {} is not taken over: {}", id, revived.error().message());
         for (const auto role : roles)
             store_.remove(stored_name(id, role));
     }
 }
 
-// On an Error nothing refers to `stored` any more.
-Result<> Manager::revive(Stored stored, const std::set<FdRole>& kept) {
+// On an Error nothing of it is left.
+Result<Session*> Manager::revive(Stored stored, const std::set<FdRole>& kept) {
     THAW_TRY(
         auto memory,
         protocol::SessionMemory::map(std::move(stored.extract(FdRole::Session).mapped()))
@@ -123,10 +123,10 @@ Result<> Manager::revive(Stored stored, const std::set<FdRole>& kept) {
     auto* session = add(std::move(memory), image);
     session->publish();
     if (auto adopted = session->adopt(std::move(stored), kept); !adopted) {
-        log_notice(session->log_fields(), "{}: {}", session->name(), adopted.error().message());
         session->abandon();
+        return std::unexpected(std::move(adopted).error());
     }
-    return {};
+    return session;
 }
 
 void Manager::on_hello(protocol::HelloMessage hello, Fd channel, Peer peer) {
@@ -165,8 +165,7 @@ Result<Session*> Manager::revive_from_hello(const std::string& id, protocol::Hel
     const auto& info = memory.info();
     if (hex_encode(info.session_id.data(), info.session_id.size()) != id)
         return fail(EBADMSG, "the session memory has another id");
-    THAW_CHECK(revive(std::move(stored), kept));
-    auto* session = sessions_.at(info.name).get();
+    THAW_TRY(auto* session, revive(std::move(stored), kept));
     announce(*session);
     return session;
 }

@@ -72,6 +72,7 @@ void SessionWorker::start_first() {
         // A worker that is gone already is replaced by its exit.
         if (auto sent = send_start(); !sent)
             log_warning(resources_.fields, "{}", sent.error().message());
+        barrier_.reset();
     });
     if (barrier) {
         barrier_ = std::move(*barrier);
@@ -215,7 +216,7 @@ void SessionWorker::check(Microseconds now) {
     const FaultSigns signs{
         .oldest_fault = state.oldest_fault_ns.load(std::memory_order_relaxed) / kNsecPerUsec,
         .slow_source = state.source_slow.load(std::memory_order_relaxed) != 0,
-        .unread = has_unread(resources_.uffd),
+        .unread = has_unread(resources_.uffd) || resources_.memory->has_messages(),
         .heartbeat = state.heartbeat_ns.load(std::memory_order_relaxed),
     };
     if (!detector_->observe(now, signs)) return;

@@ -60,13 +60,7 @@ void PagerdTest::SetUp() {
     auto bus = bus_daemon_->connect(*loop_);
     ASSERT_TRUE(bus);
     bus_ = std::move(*bus);
-    auto systemd_bus = bus_daemon_->connect(*loop_);
-    ASSERT_TRUE(systemd_bus);
-    auto systemd = fakes::FakeSystemd::create(*loop_, std::move(*systemd_bus));
-    ASSERT_TRUE(systemd);
-    systemd_ = std::move(*systemd);
-    ASSERT_TRUE(until([&] { return systemd_->owns_name(); }));
-    systemd_->add_unit("thaw-pager-workers.service");
+    start_systemd();
     runtime_ = bus_daemon_->directory() + "/pager";
     ASSERT_TRUE(make_directories(runtime_ + "/vm"));
     auto keeper = StoreKeeper::start(*loop_, bus_daemon_->directory() + "/notify");
@@ -96,6 +90,16 @@ void PagerdTest::SetUp() {
     );
     ASSERT_TRUE(added);
     added_match_ = std::move(*added);
+}
+
+void PagerdTest::start_systemd() {
+    auto systemd_bus = bus_daemon_->connect(*loop_);
+    ASSERT_TRUE(systemd_bus);
+    auto systemd = fakes::FakeSystemd::create(*loop_, std::move(*systemd_bus));
+    ASSERT_TRUE(systemd);
+    systemd_ = std::move(*systemd);
+    ASSERT_TRUE(until([&] { return systemd_->owns_name(); }));
+    systemd_->add_unit("thaw-pager-workers.service");
 }
 
 void PagerdTest::TearDown() {
@@ -167,6 +171,8 @@ void PagerdTest::kill_daemon(int signal) {
 
 std::size_t PagerdTest::daemon_fds() const {
     const auto path = fmt::format("/proc/{}/fd", daemon_);
+    // A notification's own socket is open for a moment after it was heard.
+    ::usleep(2000);
     std::size_t count = 0;
     DIR* directory = ::opendir(path.c_str());
     while (directory && ::readdir(directory))

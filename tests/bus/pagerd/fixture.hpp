@@ -33,6 +33,8 @@ protected:
     void SetUp() override;
     void TearDown() override;
 
+    void start_systemd();
+
     // ---- the daemon
     // Starts it with the control socket and what the keeper has; waits for READY=1.
     void start_daemon();

@@ -162,8 +162,11 @@ VmmProcess::VmmProcess(VmmBehaviour behaviour) {
     THAW_INVARIANT(pid_ >= 0);
     if (pid_ == 0) {
         ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-        pair->first.reset();
-        Guest(std::move(behaviour), pair->second.get()).run();
+        // Nothing of the test's: an open bus connection would keep its name alive.
+        constexpr int kChannel = 3;
+        if (pair->second.get() != kChannel) ::dup2(pair->second.get(), kChannel);
+        ::close_range(kChannel + 1, ~0U, 0);
+        Guest(std::move(behaviour), kChannel).run();
     }
     channel_ = std::move(pair->first);
 }
