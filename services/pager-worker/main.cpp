@@ -140,12 +140,11 @@ int pause_until_terminated() {
 }
 
 int serve(const worker::WorkerOptions& options) {
-    Fd channel(kChannelFd);
-    if (const auto set = set_cloexec(channel.get(), true); !set) {
+    if (const auto set = set_cloexec(kChannelFd, true); !set) {
         log_error("descriptor 3 is not a channel to a broker: {}", set.error().message());
         return kExitUsage;
     }
-    const auto served = worker::run_worker(std::move(channel), options);
+    const auto served = worker::run_worker(Fd(kChannelFd), options);
     if (served) return EXIT_SUCCESS;
     if (served.error().code() == ECONNRESET) { // the broker went away before there was a VM
         log_debug("{}", served.error().message());
