@@ -65,7 +65,7 @@ TEST(ParseTimespan, Good) {
         {"2.5ms", 2500},
         {"1.5", 1500000},
         {"2h", 7200 * kUsecPerSec},
-        {"1d 1w", 8 * 86400 * kUsecPerSec},
+        {"1d 1w", 8 * 86400ULL * kUsecPerSec},
         {"1M", 2629800 * kUsecPerSec},
         {"1y", 31557600 * kUsecPerSec},
         {"infinity", kInfinity},

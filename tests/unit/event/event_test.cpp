@@ -253,7 +253,7 @@ TEST(EventDeathTest, AnExceptionEndsTheProcess) {
             auto loop = EventLoop::create().value();
             const auto source =
                 loop.add_defer([] { throw std::runtime_error("thrown here"); }, "t", 0).value();
-            static_cast<void>(loop.run_once(0));
+            [[maybe_unused]] const auto ran = loop.run_once(0);
         },
         "thrown here"
     );
