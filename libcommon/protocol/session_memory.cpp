@@ -234,6 +234,15 @@ MessageRing& SessionMemory::ring() const noexcept {
     return *std::launder(reinterpret_cast<MessageRing*>(base_ + kRingOffset));
 }
 
+bool SessionMemory::has_messages() const noexcept {
+    for (auto& buffer : ring())
+        for (auto& message : buffer)
+            // The event of a message is its first byte and never 0.
+            if (std::atomic_ref(message.bytes[0]).load(std::memory_order_relaxed) != std::byte{0})
+                return true;
+    return false;
+}
+
 std::atomic<std::uint64_t>* SessionMemory::removed_words() const noexcept {
     return std::launder(reinterpret_cast<std::atomic<std::uint64_t>*>(base_ + kBitmapOffset));
 }

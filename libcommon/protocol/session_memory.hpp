@@ -66,6 +66,9 @@ public:
     SessionState& state() const noexcept;
     SessionCounters& counters() const noexcept { return state().counters; }
     MessageRing& ring() const noexcept;
+    // Whether the ring holds a message that was taken from the kernel and not yet applied: what a
+    // worker leaves that was stopped in between. Any process may look.
+    bool has_messages() const noexcept;
 
     // Bits are indexed by 4 KiB page of the memory file; pages beyond the end are ignored (reading
     // them gives false).

@@ -91,7 +91,7 @@ class Jobs(VmTestCase):
         finally:
             set_policy("MemoryBackend", "s", "auto")
         refused, _ = busctl(self.lab, "call", *RESTORE, "SetPolicy", "sv", "Nonsense", "b", "true")
-        self.assertIn("nvalid", refused.err)
+        self.assertIn("Nonsense", refused.err)
 
     def test_pause_and_resume(self):
         self.assertTrue(self.restore("pausing").ok)

@@ -192,6 +192,16 @@ TEST(SessionMemory, TheWorkerLockGoesWithItsProcess) {
     ::close(ready[1]);
 }
 
+TEST(SessionMemory, ShowsMessagesThatNobodyApplied) {
+    auto memory = SessionMemory::create(good_info()).value();
+    EXPECT_FALSE(memory.has_messages());
+    auto& message = memory.ring().back().back();
+    message.bytes[0] = std::byte{0x12};
+    EXPECT_TRUE(memory.has_messages());
+    message.bytes[0] = std::byte{0};
+    EXPECT_FALSE(memory.has_messages());
+}
+
 TEST(CheckRegions, KnowsWhatCanBeServed) {
     const auto verdict = [](std::vector<Region> regions) {
         return static_cast<bool>(check_regions(regions, kMemory));
