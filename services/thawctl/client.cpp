@@ -13,7 +13,7 @@ namespace thaw::ctl {
 namespace {
 
 // While somebody types a password.
-constexpr Microseconds kInteractiveTimeout = 5 * 60 * kUsecPerSec;
+constexpr Microseconds kInteractiveTimeout = 300 * kUsecPerSec;
 // Reading properties needs nobody's leave.
 constexpr Microseconds kReadTimeout = 5 * kUsecPerSec;
 

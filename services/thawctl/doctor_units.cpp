@@ -144,8 +144,8 @@ void check_units(Client& client, Findings& findings) {
     }
     for (const auto& rule : kUnits)
         findings.push_back(check_unit_file(client, rule));
+    // Workers are forked by the broker and keep its limits wherever they are moved to.
     check_limits(client, "thaw-pagerd.service", findings);
-    check_limits(client, "thaw-pager-workers.service", findings);
 }
 
 } // namespace thaw::ctl

@@ -8,6 +8,8 @@
 
 #include <signal.h>
 
+#include <tuple>
+
 namespace thaw::ctl {
 
 namespace {
@@ -60,7 +62,7 @@ Result<> JobWait::prepare(EventLoop& loop) {
     THAW_TRY(owner_, bus.watch_name(restore1::kBusName, [this](bool owned) { on_owner(owned); }));
     const auto ticked = [this] {
         refresh();
-        (void)tick_.rearm(bar_.visible() ? kTick : kSlowTick);
+        std::ignore = tick_.rearm(bar_.visible() ? kTick : kSlowTick);
     };
     THAW_TRY(
         tick_,

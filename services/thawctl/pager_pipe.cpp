@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <tuple>
 #include <vector>
 
 namespace thaw::ctl {
@@ -48,6 +49,7 @@ bool is_installed(const std::string& program) {
     // Under sudo the pager must not become a shell.
     if (std::getenv("SUDO_UID") != nullptr) setenv("LESSSECURE", "1", 1);
     std::vector<char*> argv;
+    argv.reserve(command.size() + 1);
     for (const auto& word : command)
         argv.push_back(const_cast<char*>(word.c_str()));
     argv.push_back(nullptr);
@@ -71,7 +73,7 @@ bool page_text(const std::string& text) {
     // Leaving the pager early is no error, and Ctrl-C is for the pager alone.
     (void)signal(SIGPIPE, SIG_IGN);
     const auto old = signal(SIGINT, SIG_IGN);
-    (void)write_all(input.get(), text);
+    std::ignore = write_all(input.get(), text);
     input.reset();
     int status = 0;
     while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
