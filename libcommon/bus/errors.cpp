@@ -40,6 +40,7 @@ void register_bus_errors(std::span<const BusErrorName> names) {
         if (!known.find(row.name).empty()) continue;
         known.names.push_back(row.name);
         // The names are literals, so data() ends with NUL.
+        // NOLINTNEXTLINE(bugprone-suspicious-stringview-data-usage)
         map.push_back({.name = row.name.data(), .code = row.errno_value});
     }
     if (map.empty()) return;

@@ -39,7 +39,7 @@ struct Options {
 
 Options parse_options(int argc, char** argv, const DaemonSpec& spec) {
     enum { kVersion = 0x100, kLogLevel };
-    static const option kLongOptions[] = {
+    static const option long_options[] = {
         {"help", no_argument, nullptr, 'h'},
         {"version", no_argument, nullptr, kVersion},
         {"log-level", required_argument, nullptr, kLogLevel},
@@ -47,7 +47,7 @@ Options parse_options(int argc, char** argv, const DaemonSpec& spec) {
     };
     Options options;
     optind = 1;
-    for (int c = 0; (c = getopt_long(argc, argv, "h", kLongOptions, nullptr)) >= 0;) {
+    for (int c = 0; (c = getopt_long(argc, argv, "h", long_options, nullptr)) >= 0;) {
         switch (c) {
         case 'h':
             print_help(spec);
@@ -81,7 +81,7 @@ public:
     const std::optional<Error>& failure() const { return failure_; }
 
 private:
-    Result<> watch_bus();
+    Result<> watch_bus(Bus& bus);
     void on_name(Result<> owned);
     void on_stop_signal();
     void give_up(Error error);
@@ -107,28 +107,28 @@ Result<> Daemon::start() {
     THAW_CHECK(loop_.enable_watchdog());
     THAW_TRY(auto fds, take_listen_fds());
     THAW_TRY(bus_, Bus::open_system());
-    THAW_CHECK(bus_->attach(loop_));
-    THAW_CHECK(watch_bus());
-    THAW_TRY(log_control_, export_log_control(*bus_));
-    THAW_TRY(service_, spec_.create(DaemonContext{loop_, *bus_, std::move(fds)}));
+    Bus& bus = *bus_;
+    THAW_CHECK(bus.attach(loop_));
+    THAW_CHECK(watch_bus(bus));
+    THAW_TRY(log_control_, export_log_control(bus));
+    THAW_TRY(service_, spec_.create(DaemonContext{loop_, bus, std::move(fds)}));
     THAW_CHECK(service_->start());
     // Last: whoever sees the name finds everything exported.
-    name_ =
-        bus_->request_name(spec_.bus_name, [this](Result<> owned) { on_name(std::move(owned)); });
+    name_ = bus.request_name(spec_.bus_name, [this](Result<> owned) { on_name(std::move(owned)); });
     return {};
 }
 
-Result<> Daemon::watch_bus() {
+Result<> Daemon::watch_bus(Bus& bus) {
     THAW_TRY(
         disconnected_,
-        bus_->match_signal(
+        bus.match_signal(
             {}, "/org/freedesktop/DBus/Local", "org.freedesktop.DBus.Local", "Disconnected",
             [this](BusMessage&) { give_up({ECONNRESET, "the system bus closed the connection"}); }
         )
     );
     THAW_TRY(
         name_lost_,
-        bus_->match_signal(
+        bus.match_signal(
             "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "NameLost",
             [this](BusMessage& message) {
                 const char* name = nullptr;

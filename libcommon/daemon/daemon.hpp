@@ -32,6 +32,7 @@ public:
     // Called once after READY=1.
     virtual void ready() {}
     // SIGTERM: finish what must be finished, then call `finished`. The skeleton exits 0 then.
+    // NOLINTNEXTLINE(performance-unnecessary-value-param): overriders keep it
     virtual void stop(std::function<void()> finished) { finished(); }
     virtual std::string status_text() const { return "Ready."; }
 };
