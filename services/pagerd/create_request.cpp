@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::uint64_t kSmallPage = 4096;
 constexpr std::uint64_t kHugePage = 2 << 20;
-constexpr Microseconds kLongestHandshake = 10 * 60 * kUsecPerSec;
+constexpr Microseconds kLongestHandshake = 600 * kUsecPerSec;
 
 template <class... Args>
 std::unexpected<Error> invalid(fmt::format_string<Args...> text, Args&&... args) {

@@ -56,7 +56,8 @@ void ImageTable::drop_unused() {
     }
 }
 
-void ImageTable::remove(std::string id) {
+// `id` may be the entry's own.
+void ImageTable::remove(const std::string& id) {
     const auto found = images_.find(id);
     store_.remove(stored_name(id, FdRole::Memory));
     if (found->second.map) store_.remove(stored_name(id, FdRole::Map));

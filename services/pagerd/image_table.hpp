@@ -40,7 +40,7 @@ public:
     void drop_unused();
 
 private:
-    void remove(std::string id);
+    void remove(const std::string& id);
 
     FdStore& store_;
     std::map<std::string, ImageSource> images_;

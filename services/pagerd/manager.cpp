@@ -182,10 +182,7 @@ void Manager::on_ended(Session& session, std::string_view result) {
     }
     const bool was_published = session.is_published();
     collect(session);
-    if (was_published)
-        static_cast<void>(context_.bus.emit_properties_changed(
-            pager1::kPath, pager1::kManagerInterface, {"NSessions"}
-        ));
+    if (was_published) announce_count();
     update_status();
 }
 
@@ -206,6 +203,7 @@ void Manager::stop(std::function<void()> finished) {
         [this, finished = std::move(finished)](const std::string& job_type) {
             if (is_final_stop(job_type)) {
                 std::vector<Session*> all;
+                all.reserve(sessions_.size());
                 for (const auto& [name, session] : sessions_)
                     all.push_back(session.get());
                 for (auto* session : all)

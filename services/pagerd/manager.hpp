@@ -64,6 +64,7 @@ private:
     void do_close(const std::string& name, BusMessage& message);
     Result<> request_close(const std::string& name, BusMessage message);
     void announce(Session& session);
+    void announce_count();
     Result<> method_create(BusMessage message);
     Result<> method_close(BusMessage message);
     Result<> method_get(BusMessage message);

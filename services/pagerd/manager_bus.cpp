@@ -134,10 +134,16 @@ void Manager::announce(Session& session) {
             pager1::kPath, pager1::kManagerInterface, "SessionNew", "so", session.name().c_str(),
             session.path().c_str()
         );
-    if (sent)
-        sent = bus.emit_properties_changed(pager1::kPath, pager1::kManagerInterface, {"NSessions"});
     if (!sent) log_warning("{}", sent.error().message());
+    announce_count();
     update_status();
+}
+
+void Manager::announce_count() {
+    auto sent = context_.bus.emit_properties_changed(
+        pager1::kPath, pager1::kManagerInterface, {"NSessions"}
+    );
+    if (!sent) log_warning("{}", sent.error().message());
 }
 
 Result<> Manager::method_close(BusMessage message) {
@@ -170,6 +176,7 @@ Result<> Manager::method_get(BusMessage message) {
     return message.reply("o", session->path().c_str());
 }
 
+// NOLINTNEXTLINE(performance-unnecessary-value-param): the signature of a bus method
 Result<> Manager::method_list(BusMessage message) {
     THAW_TRY(auto reply, message.new_reply());
     THAW_CHECK(reply.open_container('a', "(ssssto)"));

@@ -56,8 +56,8 @@ private:
 struct FaultSigns {
     Microseconds oldest_fault = 0; // when the oldest unanswered fault was read, 0: none waits
     bool slow_source = false;      // waits for a source that is known to be slow
-    bool unread = false;           // messages wait in the userfaultfd or in the ring or unapplied in the ring
-    std::uint64_t heartbeat = 0;   // changes with each turn of the worker's loop
+    bool unread = false; // messages wait in the userfaultfd or in the ring or unapplied in the ring
+    std::uint64_t heartbeat = 0; // changes with each turn of the worker's loop
 };
 
 // Judges one worker over time; a new one for each worker.

@@ -43,7 +43,7 @@ void Session::set_state(SessionState to, std::vector<std::string> also_changed) 
     case SessionState::Failed:
         log_event(
             LogLevel::Error, message_id::kSessionFailed, log_fields(), "{}: {}", name(),
-            error_->message()
+            error_ ? error_->message() : std::string()
         );
         break;
     default:

@@ -143,27 +143,38 @@ void SessionWorker::on_attached(Result<> result) {
         );
 }
 
+// The worker that an earlier broker left: by its stored pidfd, else by the lock it holds.
+std::unique_ptr<WorkerProcess> SessionWorker::find_survivor(Fd pidfd) {
+    pid_t pid = 0;
+    if (pidfd && !pidfd_has_exited(pidfd.get())) {
+        pid = pidfd_to_pid(pidfd.get()).value_or(0);
+    } else {
+        const auto holder = resources_.memory->worker_lock_holder();
+        if (holder) pid = holder->value_or(0);
+        if (pid <= 0) return nullptr;
+        // It holds the session's lock now, so its pid is its own.
+        auto opened = pidfd_open(pid);
+        if (!opened) return nullptr;
+        pidfd = std::move(*opened);
+        // The stored one was its predecessor's.
+        if (std::exchange(stored_, false))
+            broker_.store.remove(stored_name(resources_.id, FdRole::Worker));
+    }
+    auto adopted =
+        WorkerProcess::adopt(broker_.loop, std::move(pidfd), pid, Fd(), process_events());
+    return adopted ? std::move(*adopted) : nullptr;
+}
+
 void SessionWorker::adopt(Fd pidfd) {
     adopting_ = true;
     stored_ = static_cast<bool>(pidfd);
-    std::optional<Result<std::unique_ptr<WorkerProcess>>> adopted;
-    if (pidfd && !pidfd_has_exited(pidfd.get())) {
-        const auto pid = pidfd_to_pid(pidfd.get()).value_or(0);
-        adopted = WorkerProcess::adopt(broker_.loop, std::move(pidfd), pid, Fd(), process_events());
-    } else if (const auto holder = resources_.memory->worker_lock_holder();
-               holder && *holder && **holder > 0) {
-        // It holds the session's lock now, so its pid is its own.
-        if (auto opened = pidfd_open(**holder))
-            adopted = WorkerProcess::adopt(
-                broker_.loop, std::move(*opened), **holder, Fd(), process_events()
-            );
-    }
-    if (!adopted || !*adopted) {
+    auto survivor = find_survivor(std::move(pidfd));
+    if (!survivor) {
         settle();
         count_loss("it did not outlive the broker");
         return;
     }
-    take(std::move(**adopted));
+    take(std::move(survivor));
     if (!stored_) store_pidfd();
     auto deadline = broker_.loop.add_timer(
         broker_.config.adoption_timeout,
@@ -185,7 +196,7 @@ Result<> SessionWorker::accept(Fd channel, Peer peer) {
         return fail(EBUSY, "process {} serves this session", process_->pid());
     if (!process_) {
         const auto holder = resources_.memory->worker_lock_holder();
-        if (!holder || !*holder || **holder != peer.pid)
+        if (!holder || holder->value_or(0) != peer.pid)
             return fail(EBUSY, "process {} does not hold the session's lock", peer.pid);
         THAW_TRY(
             auto process, WorkerProcess::adopt(
@@ -219,7 +230,7 @@ void SessionWorker::check(Microseconds now) {
         .unread = has_unread(resources_.uffd) || resources_.memory->has_messages(),
         .heartbeat = state.heartbeat_ns.load(std::memory_order_relaxed),
     };
-    if (!detector_->observe(now, signs)) return;
+    if (!detector_ || !detector_->observe(now, signs)) return;
     log_warning(
         resources_.fields, "{}: worker {} is stuck (a fault waits for more than {}), killing it",
         resources_.memory->info().name, pid(), format_timespan(broker_.config.worker_stuck)
@@ -315,7 +326,9 @@ void SessionWorker::finish() {
         .exited = [&ending, id](const std::string&) { ending.forget(id); },
         .message = [](const protocol::ControlMessage&) {},
     });
-    static_cast<void>(process_->send(protocol::encode(protocol::ControlType::Quit)));
+    // One that cannot be told sees the end of the VMM itself.
+    if (auto sent = process_->send(protocol::encode(protocol::ControlType::Quit)); !sent)
+        log_debug(resources_.fields, "{}", sent.error().message());
     ending.add(id, std::move(process_));
 }
 

@@ -57,6 +57,7 @@ public:
     bool is_alive() const { return process_ != nullptr; }
 
 private:
+    std::unique_ptr<WorkerProcess> find_survivor(Fd pidfd);
     void replace();
     Result<> launch();
     Result<> send_start();

@@ -146,7 +146,8 @@ Result<> WorkerProcess::send(const protocol::EncodedMessage& message) {
 
 void WorkerProcess::kill() {
     // ESRCH: it is gone, which is what was wanted.
-    static_cast<void>(pidfd_send_signal(pidfd_.get(), SIGKILL));
+    if (auto killed = pidfd_send_signal(pidfd_.get(), SIGKILL); !killed)
+        log_debug("worker {}: {}", pid_, killed.error().message());
 }
 
 void WorkerProcess::on_channel() {
