@@ -83,6 +83,7 @@ Result<> expect_fds(const std::vector<Fd>& fds, std::size_t count) {
 
 std::vector<Fd> take_rest(std::vector<Fd>& fds, std::size_t from) {
     std::vector<Fd> rest;
+    rest.reserve(fds.size());
     for (std::size_t i = from; i < fds.size(); ++i)
         rest.push_back(std::move(fds[i]));
     return rest;
@@ -173,6 +174,7 @@ EncodedMessage encode(const StartMessage& message) {
 
 EncodedMessage encode(const WelcomeMessage& message) {
     std::vector<int> fds;
+    fds.reserve(message.spares.size());
     for (const Fd& spare : message.spares)
         fds.push_back(spare.get());
     const WireWelcome wire{

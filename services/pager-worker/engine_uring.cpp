@@ -10,7 +10,7 @@
 
 #include <array>
 #include <cerrno>
-#include <optional>
+#include <memory>
 
 namespace thaw::worker {
 
@@ -71,7 +71,7 @@ private:
 class UringEngine final : public FaultEngine {
 public:
     UringEngine(
-        Uring uring, std::optional<BufferRing> buffers, const Descriptors& fds,
+        Uring uring, std::unique_ptr<BufferRing> buffers, const Descriptors& fds,
         const MessageRing& ring, MessageSink& sink
     )
         : uring_(std::move(uring)), buffers_(std::move(buffers)), fds_(fds), ring_(ring),
@@ -93,7 +93,7 @@ private:
     Result<> on_other(std::uint64_t data);
 
     Uring uring_;
-    std::optional<BufferRing> buffers_; // none: polled reads
+    std::unique_ptr<BufferRing> buffers_; // none: polled reads
     Descriptors fds_;
     MessageRing ring_;
     MessageSink& sink_;
@@ -277,10 +277,10 @@ Result<std::unique_ptr<FaultEngine>> make_uring_engine(
                      )
     );
     const bool multishot = reads == UringReads::Best && uring.supports(kIoringOpReadMultishot);
-    std::optional<BufferRing> buffers;
+    std::unique_ptr<BufferRing> buffers;
     if (multishot) {
         THAW_TRY(BufferRing made, BufferRing::create(uring.get()));
-        buffers.emplace(std::move(made));
+        buffers = std::make_unique<BufferRing>(std::move(made));
     }
     THAW_CHECK(restrict_ring(uring.get(), multishot));
     auto engine = std::make_unique<UringEngine>(

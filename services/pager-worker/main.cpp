@@ -12,8 +12,10 @@
 #include <sys/un.h>
 
 #include <cstddef>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <optional>
 #include <string_view>
 
@@ -157,8 +159,13 @@ int serve(const worker::WorkerOptions& options) {
 } // namespace
 
 int main(int argc, char** argv) {
-    const Arguments arguments = parse(argc, argv);
-    if (arguments.exit_code) return *arguments.exit_code;
-    log_init("thaw-pager-worker");
-    return arguments.mode == Mode::Pause ? pause_until_terminated() : serve(arguments.worker);
+    try {
+        const Arguments arguments = parse(argc, argv);
+        if (arguments.exit_code) return *arguments.exit_code;
+        log_init("thaw-pager-worker");
+        return arguments.mode == Mode::Pause ? pause_until_terminated() : serve(arguments.worker);
+    } catch (const std::exception& error) { // no memory: another worker takes over
+        static_cast<void>(std::fputs(error.what(), stderr));
+        return EXIT_FAILURE;
+    }
 }

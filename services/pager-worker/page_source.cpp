@@ -30,11 +30,11 @@ PageSource::open(int memory_fd, int map_fd, const image::ImageId& image, const O
         THAW_TRY(
             MapReader map, MapReader::open(map_fd, image, options.memory_size / image::kMapPageSize)
         );
-        source.map_.emplace(std::move(map));
+        source.map_ = std::make_unique<MapReader>(std::move(map));
     }
     THAW_TRY(source.buffer_, map_private(options.largest_page, PROT_READ | PROT_WRITE));
     THAW_TRY(source.zeros_, map_private(options.largest_page, PROT_READ));
-    source.options_.checked = options.checked && source.map_;
+    source.options_.checked = options.checked && source.map_ != nullptr;
     return source;
 }
 
@@ -60,7 +60,8 @@ PageSource::~PageSource() {
 }
 
 bool PageSource::is_zero(std::uint64_t offset, std::uint64_t length) const {
-    return map_ && map_->is_zero(offset / image::kMapPageSize, length / image::kMapPageSize);
+    return map_ != nullptr &&
+           map_->is_zero(offset / image::kMapPageSize, length / image::kMapPageSize);
 }
 
 const std::byte* PageSource::direct(std::uint64_t offset) const {

@@ -15,6 +15,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 
@@ -65,7 +66,7 @@ private:
 
     int memory_fd_ = -1;
     Options options_;
-    std::optional<MapReader> map_;
+    std::unique_ptr<MapReader> map_;   // none: no zero runs, no checks
     std::byte* buffer_ = nullptr;      // private, largest_page bytes
     const std::byte* zeros_ = nullptr; // never written: the kernel's one zero page stands behind it
     const std::byte* mapping_ = nullptr; // unchecked only

@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <memory>
 
 namespace thaw::worker {
 
@@ -78,7 +79,7 @@ private:
     MessageRing ring_;
     FaultHandler handler_;
     std::unique_ptr<FaultEngine> engine_;
-    std::optional<ControlChannel> channel_;
+    std::unique_ptr<ControlChannel> channel_; // from prepare() on
     std::uint64_t losses_ = 0;
 };
 
@@ -96,7 +97,9 @@ Result<> Worker::prepare(Fd channel, const WorkerOptions& options) {
         .memory = start_.memory.get(),
         .map = start_.map.get(),
     };
-    channel_.emplace(std::move(channel), std::move(start_.spares), options.control_path, hello);
+    channel_ = std::make_unique<ControlChannel>(
+        std::move(channel), std::move(start_.spares), options.control_path, hello
+    );
     THAW_CHECK(engine_->watch_channel(channel_->fd()));
 
     state.engine.store(static_cast<std::uint32_t>(engine_->kind()), std::memory_order_relaxed);
@@ -232,7 +235,7 @@ Result<> run_worker(Fd channel, const WorkerOptions& options) {
     THAW_TRY(StartMessage start, receive_start(channel.get()));
     // From here on only the end of the VMM ends us.
     for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGQUIT, SIGUSR1, SIGUSR2})
-        ::signal(number, SIG_IGN);
+        static_cast<void>(::signal(number, SIG_IGN));
     FailureReason reason = FailureReason::None;
     auto session = open_session(std::move(start), reason);
     if (!session) {

@@ -10,7 +10,6 @@
 #include "fault_handler.hpp"
 #include "page_source.hpp"
 
-#include <optional>
 #include <string>
 
 namespace thaw::worker {
