@@ -23,7 +23,9 @@ FaultHandler::FaultHandler(
     PageSource& source, LossHandler on_loss
 )
     : memory_(memory), state_(memory.state()), counters_(memory.counters()), regions_(regions),
-      installer_(installer), source_(source), on_loss_(std::move(on_loss)) {}
+      installer_(installer), source_(source), on_loss_(std::move(on_loss)),
+      bytes_before_(counters_.bytes_read.load(std::memory_order_relaxed)),
+      checked_before_(counters_.pages_checked.load(std::memory_order_relaxed)) {}
 
 void FaultHandler::page_fault(std::uint64_t address) {
     bump(counters_.faults);
@@ -107,8 +109,11 @@ std::expected<FillResult, SourceError> FaultHandler::fill_data(const PageLocatio
     // A source that takes its time is no sign of a worker that is stuck.
     state_.source_slow.store(1, std::memory_order_relaxed);
     const auto bytes = source_.load(page.offset, page.page_size);
-    counters_.bytes_read.store(source_.bytes_read(), std::memory_order_relaxed);
-    counters_.pages_checked.store(source_.pages_checked(), std::memory_order_relaxed);
+    // What earlier workers of the session read counts too.
+    counters_.bytes_read.store(bytes_before_ + source_.bytes_read(), std::memory_order_relaxed);
+    counters_.pages_checked.store(
+        checked_before_ + source_.pages_checked(), std::memory_order_relaxed
+    );
     state_.source_slow.store(0, std::memory_order_relaxed);
     if (!bytes) return std::unexpected(bytes.error());
     return fill(page, FillKind::Data, bytes->data());

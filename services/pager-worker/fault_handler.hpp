@@ -65,6 +65,8 @@ private:
     const Installer& installer_;
     PageSource& source_;
     LossHandler on_loss_;
+    std::uint64_t bytes_before_;   // read by earlier workers of the session
+    std::uint64_t checked_before_; // pages they checked
     FaultQueue queue_;
     PresentStreak present_;
     std::unordered_set<std::uint64_t> lost_; // addresses of pages whose waiters stay parked

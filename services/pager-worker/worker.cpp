@@ -234,8 +234,10 @@ Result<> run_worker(Fd channel, const WorkerOptions& options) {
     const std::uint64_t started = now_ns();
     THAW_TRY(StartMessage start, receive_start(channel.get()));
     // From here on only the end of the VMM ends us.
+    struct sigaction ignore{};
+    ignore.sa_handler = SIG_IGN;
     for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGQUIT, SIGUSR1, SIGUSR2})
-        static_cast<void>(::signal(number, SIG_IGN));
+        ::sigaction(number, &ignore, nullptr);
     FailureReason reason = FailureReason::None;
     auto session = open_session(std::move(start), reason);
     if (!session) {
