@@ -241,15 +241,16 @@ Result<> run_worker(Fd channel, const WorkerOptions& options) {
     FailureReason reason = FailureReason::None;
     auto session = open_session(std::move(start), reason);
     if (!session) {
-        // Best effort: the end of this process tells the broker as much, without the reason.
-        static_cast<void>(protocol::send_control(
-            channel.get(), protocol::encode(protocol::FailedMessage{
-                               .reason = reason,
-                               .errno_value = session.error().code(),
-                               .page_offset = 0,
-                               .fatal = true,
-                           })
-        ));
+        const protocol::FailedMessage failure{
+            .reason = reason,
+            .errno_value = session.error().code(),
+            .page_offset = 0,
+            .fatal = true,
+        };
+        // Without it the end of this process tells the broker as much, only not why.
+        if (const auto told = protocol::send_control(channel.get(), protocol::encode(failure));
+            !told)
+            log_debug("the broker was not told: {}", told.error().message());
         return std::unexpected(std::move(session).error());
     }
     session->memory.state().worker_started_ns.store(started, std::memory_order_relaxed);
