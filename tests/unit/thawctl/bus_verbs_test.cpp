@@ -67,9 +67,10 @@ TEST_F(BusVerbs, RestoreWaitsForTheEnd) {
 }
 
 TEST_F(BusVerbs, RestorePassesItsOptions) {
+    // An option before the names must not swallow them.
     const auto result = run(
-        {"restore", "good", "base", "--memory-backend=file", "--prefetch=no", "--load-timeout=1min",
-         "--network-override", "eth0=tap0", "--network-override", "eth1=tap1"}
+        {"restore", "--network-override", "eth0=tap0", "--network-override", "eth1=tap1", "good",
+         "base", "--memory-backend=file", "--prefetch=no", "--load-timeout=1min"}
     );
     EXPECT_EQ(result.exit_code, 0) << result.err;
     ASSERT_EQ(fake_->calls.size(), 1U);

@@ -13,6 +13,7 @@ namespace thaw::ctl::testing {
 namespace {
 
 constexpr Microseconds kMoment = 30 * kUsecPerMsec;
+constexpr std::uint32_t kForeignJob = 999;
 using F = FakeRestore;
 using J = FakeJob;
 using I = FakeInstance;
@@ -199,7 +200,12 @@ void FakeRestore::run_job(std::uint32_t id) {
         ASSERT_TRUE(timer);
         timers_.push_back(std::move(*timer));
     };
-    if (name == "good") later([this, id] { end_job(id, "done", "", ""); });
+    if (name == "good") {
+        // Somebody else's job ends badly first; that is none of this caller's business.
+        jobs[kForeignJob] = {.id = kForeignJob, .instance = "other", .kind = "stop"};
+        end_job(kForeignJob, "failed", "", "");
+        later([this, id] { end_job(id, "done", "", ""); });
+    }
     if (name == "bad")
         later([this, id] {
             end_job(
