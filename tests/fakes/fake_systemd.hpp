@@ -74,8 +74,12 @@ public:
     void set_pid_unit(std::uint32_t pid, const std::string& unit) { pid_units_[pid] = unit; }
 
     // ---- script: a plan is used up by one call
-    void plan_start(const std::string& unit, FakePlan plan) { start_plans_[unit].push_back(plan); }
-    void plan_stop(const std::string& unit, FakePlan plan) { stop_plans_[unit].push_back(plan); }
+    void plan_start(const std::string& unit, const FakePlan& plan) {
+        start_plans_[unit].push_back(plan);
+    }
+    void plan_stop(const std::string& unit, const FakePlan& plan) {
+        stop_plans_[unit].push_back(plan);
+    }
     // Error that KillUnit answers with; empty: KillUnit works.
     void set_kill_error(std::string name) { kill_error_ = std::move(name); }
     // Subscribe gets no answer while set.

@@ -60,7 +60,8 @@ constexpr const char* kConfig = R"(<!DOCTYPE busconfig PUBLIC
     sigprocmask(SIG_SETMASK, &none, nullptr);
     const int inherited = dup(ready_fd); // without close-on-exec
     const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    dup2(null, STDERR_FILENO); // it complains that it cannot raise its descriptor limit
+    if (null >= 0)
+        dup2(null, STDERR_FILENO); // it complains that it cannot raise its descriptor limit
     const auto config_option = "--config-file=" + config;
     const auto ready_option = "--print-address=" + std::to_string(inherited);
     execl(
@@ -120,6 +121,7 @@ Result<> PrivateBus::spawn(const std::string& config) {
 
 PrivateBus::~PrivateBus() {
     kill();
+    // NOLINTNEXTLINE(bugprone-unused-return-value): what is left is in a temporary folder
     if (!directory_.empty()) (void)remove_tree(directory_);
 }
 
