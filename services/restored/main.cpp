@@ -10,7 +10,7 @@ namespace {
 
 using namespace thaw;
 
-Result<std::unique_ptr<DaemonService>> create_service(DaemonContext context) {
+Result<std::unique_ptr<DaemonService>> create_service(const DaemonContext& context) {
     std::vector<ConfigWarning> warnings;
     THAW_TRY(const auto config, restore::read_restored_config(&warnings));
     for (const auto& warning : warnings)
@@ -19,7 +19,7 @@ Result<std::unique_ptr<DaemonService>> create_service(DaemonContext context) {
             {{"CONFIG_FILE", warning.file}, {"CONFIG_LINE", std::to_string(warning.line)}},
             "{}:{}: {}", warning.file, warning.line, warning.text
         );
-    THAW_TRY(auto manager, restore::Manager::create(std::move(context), config));
+    THAW_TRY(auto manager, restore::Manager::create(context, config));
     return manager;
 }
 

@@ -19,12 +19,13 @@ constexpr std::size_t kMostRetained = 1024;
 
 } // namespace
 
-Result<std::unique_ptr<Manager>> Manager::create(DaemonContext daemon, const Config& config) {
+Result<std::unique_ptr<Manager>>
+Manager::create(const DaemonContext& daemon, const Config& config) {
     THAW_TRY(auto vmm, VmmApi::create(daemon.loop));
-    return std::unique_ptr<Manager>(new Manager(std::move(daemon), config, std::move(vmm)));
+    return std::unique_ptr<Manager>(new Manager(daemon, config, std::move(vmm)));
 }
 
-Manager::Manager(DaemonContext daemon, const Config& config, std::unique_ptr<VmmApi> vmm)
+Manager::Manager(const DaemonContext& daemon, const Config& config, std::unique_ptr<VmmApi> vmm)
     : loop_(daemon.loop), bus_(daemon.bus), config_(config), policy_(policy_of(config)),
       images_(paths::kImages), records_(paths::kRestoreRuntime), vmm_(std::move(vmm)),
       systemd_(bus_, loop_), pager_(bus_), polkit_(bus_),
@@ -83,9 +84,10 @@ void Manager::job_changed(Job& job) {
 }
 
 void Manager::job_finished(Job& job) {
-    auto* instance = find_instance(job.instance());
-    if (instance != nullptr && instance->record().job && instance->record().job->id == job.id())
-        instance->set_job(std::nullopt);
+    if (auto* instance = find_instance(job.instance())) {
+        const auto& current = instance->record().job;
+        if (current && current->id == job.id()) instance->set_job(std::nullopt);
+    }
     (void)bus_.emit_signal(
         restore1::kPath, restore1::kManagerInterface, "JobRemoved", "uossss", job.id(),
         job.path().c_str(), job.instance().c_str(), job.error_name().c_str(),
@@ -129,7 +131,8 @@ Job* Manager::find_job(std::uint32_t id) {
 }
 
 Job* Manager::job_of(const Instance& instance) {
-    return instance.record().job ? find_job(instance.record().job->id) : nullptr;
+    const auto& job = instance.record().job;
+    return job ? find_job(job->id) : nullptr;
 }
 
 void Manager::schedule() {

@@ -23,7 +23,8 @@ namespace thaw::restore {
 
 class Manager : public DaemonService {
 public:
-    static Result<std::unique_ptr<Manager>> create(DaemonContext daemon, const Config& config);
+    static Result<std::unique_ptr<Manager>>
+    create(const DaemonContext& daemon, const Config& config);
 
     Result<> start() override;
     void ready() override;
@@ -50,7 +51,7 @@ public:
     static const sd_bus_vtable* vtable();
 
 private:
-    Manager(DaemonContext daemon, const Config& config, std::unique_ptr<VmmApi> vmm);
+    Manager(const DaemonContext& daemon, const Config& config, std::unique_ptr<VmmApi> vmm);
 
     // manager_bus.cpp
     Result<> export_objects();
