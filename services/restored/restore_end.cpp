@@ -66,7 +66,7 @@ void RestoreJob::failed(Failure failure) {
 }
 
 void RestoreJob::look_for_cause() {
-    if (!session_asked_) return;
+    if (!first_ || !session_asked_) return;
     if (wants_unit_end(*first_, session_failure_) && !unit_end_) return;
     conclude();
 }
