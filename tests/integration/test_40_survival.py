@@ -147,11 +147,12 @@ class GivenUp(VmTestCase):
     def test_worker_lost(self):
         self.assertTrue(self.restore("doomed").ok)
         self.start_guest("doomed", pattern="random", drop_every=100, rate_per_second=5000)
-        for _ in range(40):
-            worker = self.session_property("doomed", "WorkerPID")
-            if not worker:
+        for _ in range(60):
+            if self.session_property("doomed", "State") != "serving":
                 break
-            self.lab.run(["kill", "-KILL", str(worker)])
+            worker = self.session_property("doomed", "WorkerPID")
+            if worker:  # 0 between two workers
+                self.lab.run(["kill", "-KILL", str(worker)])
             time.sleep(0.05)
         self.assert_nothing_left("doomed")
         self.assert_logged("doomed", "WorkerLost")
