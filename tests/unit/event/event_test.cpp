@@ -219,6 +219,7 @@ TEST_F(EventTest, AnObjectMayDieInTheCallbackOfItsSource) {
                         .value();
     run_until([&] { return gone; });
     settle();
+    EXPECT_EQ(owner, nullptr);
 }
 
 TEST_F(EventTest, AnotherPendingSourceMayBeDestroyed) {
