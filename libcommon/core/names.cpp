@@ -3,6 +3,8 @@
 
 #include "core/text.hpp"
 
+#include <xxhash.h>
+
 #include <algorithm>
 
 namespace thaw {
@@ -15,6 +17,13 @@ constexpr std::size_t kMaxVmName = 63;
 constexpr std::size_t kMaxImageName = 128;
 constexpr std::size_t kMaxFileName = 255; // NAME_MAX
 constexpr std::string_view kDropInSuffix = ".d";
+constexpr std::string_view kShareUnitPrefix = "thaw-virtiofsd@";
+constexpr std::size_t kMaxTag = 36;
+constexpr std::size_t kMaxSocketPath = 107; // sun_path without the final NUL
+
+std::string share_unit(std::string_view vm, std::string_view tag, std::string_view suffix) {
+    return fmt::format("{}{}:{}{}", kShareUnitPrefix, unit_escape(vm), unit_escape(tag), suffix);
+}
 
 constexpr bool is_alphanumeric(char c) {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
@@ -40,6 +49,19 @@ bool is_valid_image_name(std::string_view name) {
     return std::all_of(name.begin(), name.end(), [](char c) {
         return is_alphanumeric(c) || c == '.' || c == '_' || c == '-';
     });
+}
+
+bool is_valid_share_tag(std::string_view tag) {
+    if (tag.empty() || tag.size() > kMaxTag) return false;
+    if (!is_alphanumeric(tag.front()) && tag.front() != '_') return false;
+    return std::all_of(tag.begin(), tag.end(), [](char c) {
+        return is_alphanumeric(c) || c == '.' || c == '_' || c == '-';
+    });
+}
+
+bool is_valid_share_name(std::string_view vm, std::string_view tag) {
+    return is_valid_vm_name(vm) && is_valid_share_tag(tag) &&
+           share_service(vm, tag).size() + kDropInSuffix.size() <= kMaxFileName;
 }
 
 std::string unit_escape(std::string_view name) {
@@ -95,6 +117,14 @@ Result<std::string> vm_of_vmm_unit(std::string_view unit) {
     return fail(EINVAL, "\"{}\" is not the unit of a VM", unit);
 }
 
+std::string share_service(std::string_view vm, std::string_view tag) {
+    return share_unit(vm, tag, kServiceSuffix);
+}
+
+std::string share_socket_unit(std::string_view vm, std::string_view tag) {
+    return share_unit(vm, tag, ".socket");
+}
+
 namespace paths {
 
 std::string vm_directory(std::string_view vm) {
@@ -115,6 +145,19 @@ std::string pager_socket(std::string_view vm) {
 
 std::string restore_ticket(std::string_view vm) {
     return fmt::format("{}/{}.ticket", kRestoreRuntime, unit_escape(vm));
+}
+
+std::string share_directory(std::string_view vm) {
+    return fmt::format("{}/{}", kShares, vm);
+}
+
+std::string share_socket(std::string_view vm, std::string_view tag) {
+    auto plain = fmt::format("{}/{}.sock", share_directory(vm), tag);
+    if (plain.size() <= kMaxSocketPath) return plain;
+    // No tag begins with a dot: nobody can ask for another's.
+    return fmt::format(
+        "{}/.{:016x}.sock", share_directory(vm), XXH3_64bits(tag.data(), tag.size())
+    );
 }
 
 std::string vm_drop_in(std::string_view vm) {

@@ -40,6 +40,36 @@ TEST(ImageName, IsOnePathComponent) {
     EXPECT_FALSE(is_valid_image_name(std::string(129, 'x')));
 }
 
+TEST(ShareTag, Rules) {
+    for (const char* good : {"a", "_x", "home-me", "a.b_c", "A9"})
+        EXPECT_TRUE(is_valid_share_tag(good)) << good;
+    for (const char* bad : {"", ".a", "-a", "a/b", "a b", "a:b", "..", "\xc3\xa4", "a\n"})
+        EXPECT_FALSE(is_valid_share_tag(bad)) << bad;
+    EXPECT_TRUE(is_valid_share_tag(std::string(36, 'x')));
+    EXPECT_FALSE(is_valid_share_tag(std::string(37, 'x')));
+}
+
+TEST(ShareUnit, EscapesBothPartsOfTheInstance) {
+    EXPECT_EQ(share_service("a-b", "c-d"), "thaw-virtiofsd@a\\x2db:c\\x2dd.service");
+    EXPECT_EQ(share_socket_unit("vm", "tag"), "thaw-virtiofsd@vm:tag.socket");
+    EXPECT_TRUE(is_valid_share_name("a-b", "c-d"));
+    EXPECT_FALSE(is_valid_share_name("a/b", "c"));
+    EXPECT_FALSE(is_valid_share_name("a", "c/d"));
+    const std::string vm = "a" + std::string(50, '-');
+    ASSERT_TRUE(is_valid_vm_name(vm));
+    EXPECT_FALSE(is_valid_share_name(vm, "t" + std::string(30, '-')));
+}
+
+TEST(ShareSocket, AlwaysFitsIntoASocketAddress) {
+    EXPECT_EQ(paths::share_socket("vm", "tag"), "/run/thaw/shares/vm/tag.sock");
+    const std::string vm(63, 'v');
+    const auto one = paths::share_socket(vm, std::string(36, 'x'));
+    const auto two = paths::share_socket(vm, std::string(35, 'x') + "y");
+    EXPECT_LE(one.size(), 107U);
+    EXPECT_TRUE(one.starts_with("/run/thaw/shares/" + vm + "/.")) << one;
+    EXPECT_NE(one, two);
+}
+
 TEST(UnitEscape, Examples) {
     EXPECT_EQ(unit_escape("plain"), "plain");
     EXPECT_EQ(unit_escape("a-b"), "a\\x2db");
