@@ -38,4 +38,28 @@ struct uffdio_poison {
 namespace thaw {
 // IORING_OP_READ_MULTISHOT, Linux 6.7; liburing 2.3 has no name for it.
 inline constexpr unsigned kIoringOpReadMultishot = 49;
+
+// EXT4_IOC_GETFSUUID, Linux 6.0; `length` bytes follow the header.
+struct Ext4UuidHeader {
+    __u32 length;
+    __u32 flags;
+};
+inline constexpr unsigned long kExt4IocGetFsUuid = _IOR('f', 44, Ext4UuidHeader);
+
+// FS_IOC_GETFSUUID, Linux 6.9.
+struct FsUuid2 {
+    __u8 length;
+    __u8 uuid[16];
+};
+inline constexpr unsigned long kFsIocGetFsUuid = _IOR(0x15, 0, FsUuid2);
+
+// XFS_IOC_FSGEOMETRY_V1: its header comes with xfsprogs' development package, not with the
+// kernel's.
+struct XfsGeometry {
+    __u32 sizes[8];
+    __u64 blocks[4];
+    unsigned char uuid[16];
+    __u32 more[7];
+};
+inline constexpr unsigned long kXfsIocFsGeometry = _IOR('X', 100, XfsGeometry);
 } // namespace thaw
