@@ -13,8 +13,8 @@ import checks
 from meson import SOURCE_ROOT, BuildFolder
 from outcome import Outcome, failure, total
 
-DEFAULT = ("unit", "bus", "integration")
-ALL = ("static", "format", "unit", "bus", "integration", "fault", "sanitizers", "fuzz", "tidy")
+DEFAULT = ("unit", "bus", "disk", "integration")
+ALL = ("static", "format", "unit", "bus", "disk", "integration", "fault", "sanitizers", "fuzz", "tidy")
 _SANITIZER_ENV = {
     "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:abort_on_error=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
@@ -40,6 +40,9 @@ class Suites:
 
     def bus(self):
         return self.gcc.run_suite("bus")
+
+    def disk(self):
+        return self.gcc.run_suite("disk")
 
     def fault(self):
         return self.gcc.run_suite("fault")
