@@ -20,6 +20,8 @@ inline constexpr std::uint64_t kPageSize2M = 2 << 20;
 // Names of the files inside an image's directory.
 inline constexpr const char* kManifestFile = "image.json";
 inline constexpr const char* kMemoryMapFile = "memory.map";
+inline constexpr const char* kAccessLogFile = "access.log";   // optional
+inline constexpr const char* kWorkingSetFile = "working-set"; // optional
 inline constexpr const char* kDefaultMemoryFile = "memory";
 inline constexpr const char* kDefaultStateFile = "vmstate";
 

@@ -7,9 +7,12 @@
 //   0x0000  SessionHeader   written once by the broker when the session is made
 //   0x1000  RegionTable     written once by the broker after the handshake
 //   0x3000  SessionState    atomics: life signs, failure, counters (worker writes, broker reads)
+//   0x4000  SessionControl  atomics: what the broker wants of the worker (broker writes)
 //   0x5000  message ring    64 buffers x 16 messages x 32 bytes, the kernel writes, worker clears
 //   0xd000  removed bitmap  1 bit per 4 KiB page of the memory file
-//           dirty bitmap    the same, begins at the next page boundary
+//           dirty bitmap    the same; each of these begins at a page boundary
+//           present bitmap  the same: pages that a worker installed or found there
+//           touch log       recording sessions only: 4 KiB page indices in order of first touch
 //
 // Whoever maps it treats every byte as hostile: the other side may have been taken over, and it may
 // change at any time. Numbers are little-endian host order; both ends run on one machine.
@@ -23,7 +26,7 @@
 namespace thaw::protocol {
 
 inline constexpr std::uint64_t kSessionMagic = 0x3153'4553'5741'4854; // "THAWSES1"
-inline constexpr std::uint32_t kSessionVersion = 1;
+inline constexpr std::uint32_t kSessionVersion = 2;
 
 inline constexpr std::size_t kSessionPage = 4096;
 inline constexpr std::uint64_t kBitPage = 4096; // what one bit of the bitmaps stands for
@@ -38,8 +41,8 @@ enum class LossPolicy : std::uint32_t {
     Stop = 2,   // the fault stays parked until the VM's unit has been stopped
 };
 
-inline constexpr std::uint32_t kFlagPrefetch = 1U << 0;  // replay of the working set wanted
-inline constexpr std::uint32_t kFlagRecording = 1U << 1; // first touches are recorded
+inline constexpr std::uint32_t kFlagPrefetch = 1U << 0;  // SessionControl::prefetch begins as 1
+inline constexpr std::uint32_t kFlagRecording = 1U << 1; // there is a touch log; no prefetch
 inline constexpr std::uint32_t kFlagUnchecked = 1U << 2; // page checksums switched off
 inline constexpr std::uint32_t kKnownFlags = kFlagPrefetch | kFlagRecording | kFlagUnchecked;
 
@@ -80,6 +83,37 @@ struct RegionTable {
 
 // ---- life signs, failure, counters -----------------------------------------------------------
 
+// Working-set replay, as the worker sees it.
+enum class ReplayState : std::uint32_t {
+    None = 0, // nothing to replay, or no worker has looked yet
+    Running = 1,
+    Paused = 2,  // see ReplayReason: Pressure, Off, Quiesced
+    Done = 3,    // all of it is in
+    Stopped = 4, // ended early: Budget, Source, Checksum
+    Refused = 5, // the file is no good: Damaged, ForeignImage, OutOfRange, UnknownVersion
+};
+enum class ReplayReason : std::uint32_t {
+    None = 0,
+    Off = 1,      // SessionControl::prefetch is 0
+    Pressure = 2, // the host's memory or I/O pressure is above its limit
+    Quiesced = 3,
+    Budget = 4,   // the byte budget is used up
+    Source = 5,   // the working set or the memory file cannot be read
+    Checksum = 6, // bytes are not those that were sealed
+    Damaged = 7,
+    ForeignImage = 8,
+    OutOfRange = 9, // names pages beyond the image
+    UnknownVersion = 10,
+};
+inline constexpr std::uint32_t kReplayReasonMax = 10;
+// Where the bytes ahead of the guest come from.
+enum class ReplayKind : std::uint32_t { None = 0, WorkingSet = 1, Sequential = 2 };
+// How they are read.
+inline constexpr std::uint32_t kReplayDirect = 1U << 0;     // O_DIRECT
+inline constexpr std::uint32_t kReplayRegistered = 1U << 1; // registered io_uring buffers
+
+enum class TrackState : std::uint32_t { Off = 0, Armed = 1, Failed = 2 };
+
 enum class FaultEngineKind : std::uint32_t { None = 0, Epoll = 1, IoUring = 2 };
 enum class WorkerPhase : std::uint32_t {
     None = 0,     // no worker has had this memory yet
@@ -119,21 +153,29 @@ inline constexpr std::size_t kLatencyBuckets = 32;
 
 // Since the session began, over all its workers.
 struct SessionCounters {
-    std::atomic<std::uint64_t> faults;        // PAGEFAULT messages taken up
-    std::atomic<std::uint64_t> removes;       // REMOVE/UNMAP messages
-    std::atomic<std::uint64_t> other_events;  // FORK, REMAP, unknown: ignored
-    std::atomic<std::uint64_t> bytes_demand;  // installed because a guest asked
-    std::atomic<std::uint64_t> bytes_replay;  // installed ahead of the guest
-    std::atomic<std::uint64_t> bytes_read;    // from the source
-    std::atomic<std::uint64_t> pages_copied;  // 4 KiB pages installed with data
-    std::atomic<std::uint64_t> pages_zero;    // 4 KiB pages installed as zeros of the image
-    std::atomic<std::uint64_t> pages_rezero;  // 4 KiB pages installed as zeros: removed before
-    std::atomic<std::uint64_t> pages_removed; // 4 KiB pages whose removed bit was set
-    std::atomic<std::uint64_t> pages_checked; // checksums computed
-    std::atomic<std::uint64_t> replay_used;   // replayed pages the guest asked for meanwhile
-    std::atomic<std::uint64_t> replay_wasted; // replayed pages removed untouched
+    std::atomic<std::uint64_t> faults;       // PAGEFAULT messages taken up
+    std::atomic<std::uint64_t> removes;      // REMOVE/UNMAP messages
+    std::atomic<std::uint64_t> other_events; // FORK, REMAP, unknown: ignored
+    // Installed, by kind; each byte counts once.
+    std::atomic<std::uint64_t> bytes_demand;   // data because a guest asked
+    std::atomic<std::uint64_t> bytes_replay;   // data ahead of the guest
+    std::atomic<std::uint64_t> bytes_populate; // data because all pages were asked for (Complete)
+    std::atomic<std::uint64_t> bytes_zero;     // zeros of the image
+    std::atomic<std::uint64_t> bytes_removed;  // zeros of pages the guest had given back
+    std::atomic<std::uint64_t> bytes_read;     // from the source
+    std::atomic<std::uint64_t> pages_copied;   // 4 KiB pages installed with data
+    std::atomic<std::uint64_t> pages_zero;     // 4 KiB pages installed as zeros of the image
+    std::atomic<std::uint64_t> pages_rezero;   // 4 KiB pages installed as zeros: removed before
+    std::atomic<std::uint64_t> pages_removed;  // 4 KiB pages whose removed bit was set
+    std::atomic<std::uint64_t> pages_checked;  // checksums computed
+    // 4 KiB pages of the replay. A page that is in before the guest asks makes no fault, so "used"
+    // only counts those whose fault was on its way: a lower bound.
+    std::atomic<std::uint64_t> replay_pages;  // installed
+    std::atomic<std::uint64_t> replay_used;   // installed while a fault for them was on its way
+    std::atomic<std::uint64_t> replay_late;   // skipped: the guest had been faster
+    std::atomic<std::uint64_t> replay_wasted; // installed and given back by the guest later
     std::atomic<std::uint64_t> again;         // EAGAIN of a fill
-    std::atomic<std::uint64_t> exists;        // EEXIST of a fill
+    std::atomic<std::uint64_t> exists;        // EEXIST of a fill: present already
     std::atomic<std::uint64_t> gone;          // ENOENT of a fill, faults outside the regions
     std::atomic<std::uint64_t> partial;       // fills that were cut short
     std::atomic<std::uint64_t> retries;       // second and later attempts at a fault
@@ -147,6 +189,7 @@ struct SessionCounters {
     std::atomic<std::uint64_t> last_fault_ns;  // the latest
     std::atomic<std::uint64_t> last_page_ns;   // when the last missing page went in, 0: not yet
     std::atomic<std::uint64_t> replay_done_ns; // working set in, 0: not yet
+    std::atomic<std::uint64_t> write_faults;   // of write-protected pages, while tracking
     // From taking a fault's message to its answer; bucket i counts latencies below 2^i µs (and not
     // below 2^(i-1)), the last one everything above.
     std::array<std::atomic<std::uint64_t>, kLatencyBuckets> latency;
@@ -173,8 +216,44 @@ struct SessionState {
     std::atomic<std::uint32_t> stop_pending;
     // The 4 KiB page index + 1 a fill begins with that is under way now; 0: none.
     std::atomic<std::uint64_t> published_chunk;
+    // SessionControl::serial that the fields below answer to.
+    std::atomic<std::uint32_t> control_serial;
+    // 1: as asked for, no background work runs, none is in flight and no fault is parked. Faults
+    // that come meanwhile are served.
+    std::atomic<std::uint32_t> quiesced;
+    std::atomic<std::uint32_t> replay_state;  // ReplayState
+    std::atomic<std::uint32_t> replay_reason; // ReplayReason
+    std::atomic<std::uint32_t> replay_kind;   // ReplayKind
+    std::atomic<std::uint32_t> replay_io;     // kReplayDirect, kReplayRegistered
+    std::atomic<std::uint64_t> replay_total;  // bytes of guest memory it covers
+    std::atomic<std::uint64_t> replay_done;   // bytes it is through with, skipped ones included
+    // Complete: bytes of the regions that it is through with; all of them once phase is Complete.
+    std::atomic<std::uint64_t> populate_done;
+    std::atomic<std::uint32_t> tracking; // TrackState
+    std::atomic<std::uint32_t> reserved;
+    std::atomic<std::uint64_t> touches; // entries of the touch log, stored after the entry
     alignas(64) FailureRecord failure;
     alignas(64) SessionCounters counters;
+};
+
+// ---- what the broker wants -------------------------------------------------------------------
+
+// Written through SessionMemory (set_prefetch(), request_...()), which counts `serial` last; then
+// the broker sends Attend. A worker that takes over finds it here.
+struct SessionControl {
+    std::atomic<std::uint32_t> serial;
+    std::atomic<std::uint32_t> prefetch;          // 0: no replay
+    std::atomic<std::uint64_t> prefetch_rate;     // bytes per second; 0: no limit
+    std::atomic<std::uint64_t> replay_budget;     // bytes of a working set; 0: no limit
+    std::atomic<std::uint64_t> sequential_budget; // bytes in file order without one; 0: none
+    // "some avg10" of /proc/pressure/{memory,io} in 1/100 % above which it pauses; 0: never looked
+    // at.
+    std::atomic<std::uint32_t> memory_pressure;
+    std::atomic<std::uint32_t> io_pressure;
+    std::atomic<std::uint32_t> populate; // 1: every page wanted (Complete)
+    std::atomic<std::uint32_t> quiesce;  // 1: the barrier of a snapshot wanted
+    std::atomic<std::uint32_t> track;    // 1: write-protect and note what the guest writes
+    std::atomic<std::uint32_t> reserved;
 };
 
 // ---- message ring ----------------------------------------------------------------------------
@@ -195,6 +274,7 @@ using MessageRing = std::array<RingBuffer, kRingBuffers>;
 inline constexpr std::size_t kHeaderOffset = 0x0000;
 inline constexpr std::size_t kRegionsOffset = 0x1000;
 inline constexpr std::size_t kStateOffset = 0x3000;
+inline constexpr std::size_t kControlOffset = 0x4000;
 inline constexpr std::size_t kRingOffset = 0x5000;
 inline constexpr std::size_t kBitmapOffset = 0xd000;
 
@@ -203,8 +283,14 @@ constexpr std::size_t bitmap_bytes(std::uint64_t memory_size) {
     const std::uint64_t bits = memory_size / kBitPage;
     return static_cast<std::size_t>((bits / 8 + kSessionPage) / kSessionPage * kSessionPage);
 }
-constexpr std::size_t session_bytes(std::uint64_t memory_size) {
-    return kBitmapOffset + 2 * bitmap_bytes(memory_size);
+// Bytes of the touch log: one index per page, whole pages.
+constexpr std::size_t touch_log_bytes(std::uint64_t memory_size) {
+    const std::uint64_t bytes = memory_size / kBitPage * sizeof(std::uint32_t);
+    return static_cast<std::size_t>((bytes + kSessionPage - 1) / kSessionPage * kSessionPage);
+}
+constexpr std::size_t session_bytes(std::uint64_t memory_size, std::uint32_t flags) {
+    const std::size_t bitmaps = kBitmapOffset + 3 * bitmap_bytes(memory_size);
+    return bitmaps + ((flags & kFlagRecording) != 0 ? touch_log_bytes(memory_size) : 0);
 }
 
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
@@ -217,8 +303,11 @@ static_assert(sizeof(Region) == 32 && offsetof(RegionTable, regions) == 16);
 static_assert(sizeof(RegionTable) <= kStateOffset - kRegionsOffset);
 static_assert(offsetof(SessionState, heartbeat_ns) == 40);
 static_assert(offsetof(SessionState, oldest_fault_ns) == 48);
-static_assert(offsetof(SessionState, failure) == 128 && offsetof(SessionState, counters) == 192);
-static_assert(sizeof(SessionState) <= kRingOffset - kStateOffset);
+static_assert(offsetof(SessionState, failure) == 192 && offsetof(SessionState, counters) == 256);
+static_assert(sizeof(SessionState) <= kControlOffset - kStateOffset);
+static_assert(std::is_standard_layout_v<SessionControl>);
+static_assert(sizeof(SessionControl) <= kRingOffset - kControlOffset);
+static_assert(kMaxMemorySize / kBitPage - 1 <= UINT32_MAX); // an index of the touch log
 static_assert(sizeof(MessageRing) == kBitmapOffset - kRingOffset);
 
 } // namespace thaw::protocol

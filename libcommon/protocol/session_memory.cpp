@@ -59,6 +59,8 @@ Result<> check_info(const SessionInfo& info, int code) {
         return fail(code, "session memory: bad policy");
     if ((info.flags & ~kKnownFlags) != 0)
         return fail(code, "session memory: unknown flags {:#x}", info.flags);
+    if ((info.flags & kFlagRecording) != 0 && (info.flags & kFlagPrefetch) != 0)
+        return fail(code, "session memory: a recording with prefetch");
     return {};
 }
 
@@ -110,7 +112,7 @@ Result<SessionInfo> info_of(const SessionHeader& header, std::size_t total) {
     THAW_CHECK(check_info(info, EBADMSG));
     if (info.image_name.empty() && header.image_name[0] != '\0')
         return fail(EBADMSG, "session memory: bad image name");
-    if (header.total_size != total || session_bytes(info.memory_size) != total)
+    if (header.total_size != total || session_bytes(info.memory_size, info.flags) != total)
         return fail(EBADMSG, "session memory: {} bytes do not fit its memory size", total);
     return info;
 }
@@ -166,7 +168,7 @@ Result<SessionMemory> SessionMemory::create(const SessionInfo& given) {
     SessionInfo info = given;
     info.created_ns = monotonic_ns();
     THAW_CHECK(check_info(info, EINVAL));
-    const std::size_t size = session_bytes(info.memory_size);
+    const std::size_t size = session_bytes(info.memory_size, info.flags);
     THAW_TRY(Fd fd, make_memfd());
     if (::ftruncate(fd.get(), static_cast<off_t>(size)) != 0)
         return fail_errno(errno, "size the session memory to {}", size);
@@ -177,7 +179,12 @@ Result<SessionMemory> SessionMemory::create(const SessionInfo& given) {
     if (::pwrite(fd.get(), &header, sizeof header, kHeaderOffset) != sizeof header)
         return fail_errno(errno, "write the session memory");
     THAW_TRY(std::byte * base, map_shared(fd.get(), size));
-    return SessionMemory(std::move(fd), base, size, std::move(info));
+    SessionMemory memory(std::move(fd), base, size, std::move(info));
+    // Writable already, or this store would be a SIGBUS: allocate its page first.
+    if (::madvise(base + kControlOffset, kSessionPage, MADV_POPULATE_WRITE) != 0)
+        return fail_errno(errno, "allocate the session memory");
+    memory.set_prefetch({.enabled = (memory.info().flags & kFlagPrefetch) != 0});
+    return memory;
 }
 
 Result<SessionMemory> SessionMemory::map(Fd memfd) {
@@ -187,7 +194,7 @@ Result<SessionMemory> SessionMemory::map(Fd memfd) {
     struct stat status{};
     if (::fstat(memfd.get(), &status) != 0) return fail_errno(errno, "stat the session memory");
     const auto size = static_cast<std::size_t>(status.st_size);
-    if (size < session_bytes(kBitPage) || size > session_bytes(kMaxMemorySize))
+    if (size < session_bytes(kBitPage, 0) || size > session_bytes(kMaxMemorySize, kFlagRecording))
         return fail(EBADMSG, "session memory: bad size {}", size);
     SessionHeader header{};
     if (::pread(memfd.get(), &header, sizeof header, kHeaderOffset) != sizeof header)
@@ -250,6 +257,12 @@ std::atomic<std::uint64_t>* SessionMemory::removed_words() const noexcept {
 std::atomic<std::uint64_t>* SessionMemory::dirty_words() const noexcept {
     return std::launder(reinterpret_cast<std::atomic<std::uint64_t>*>(
         base_ + kBitmapOffset + bitmap_bytes(info_.memory_size)
+    ));
+}
+
+std::atomic<std::uint64_t>* SessionMemory::present_words() const noexcept {
+    return std::launder(reinterpret_cast<std::atomic<std::uint64_t>*>(
+        base_ + kBitmapOffset + 2 * bitmap_bytes(info_.memory_size)
     ));
 }
 

@@ -25,6 +25,17 @@
 
 namespace thaw::protocol {
 
+// What the broker may change at run time about pages ahead of the guest.
+struct PrefetchPolicy {
+    bool enabled = false;
+    std::uint64_t rate = 0;              // bytes per second; 0: no limit
+    std::uint64_t replay_budget = 0;     // bytes of a working set; 0: no limit
+    std::uint64_t sequential_budget = 0; // bytes in file order without a working set; 0: none
+    std::uint32_t memory_pressure = 0;   // pause above it, PSI some avg10 in 1/100 %; 0: never
+    std::uint32_t io_pressure = 0;
+    bool operator==(const PrefetchPolicy&) const = default;
+};
+
 // The constant part, validated.
 struct SessionInfo {
     std::array<std::uint8_t, 16> session_id{};
@@ -63,6 +74,15 @@ public:
     // The regions, validated on every call; empty before the handshake. EBADMSG when damaged.
     Result<std::vector<Region>> regions() const;
 
+    // What the broker wants; each counts SessionControl::serial. Tell the worker with Attend; its
+    // state().control_serial says when it has seen it.
+    void set_prefetch(const PrefetchPolicy& policy) noexcept;
+    PrefetchPolicy prefetch() const noexcept;
+    void request_populate(bool wanted) noexcept;
+    void request_quiesce(bool wanted) noexcept;
+    void request_tracking(bool wanted) noexcept;
+    SessionControl& control() const noexcept;
+
     SessionState& state() const noexcept;
     SessionCounters& counters() const noexcept { return state().counters; }
     MessageRing& ring() const noexcept;
@@ -78,6 +98,21 @@ public:
     bool any_removed(std::uint64_t first_page, std::uint64_t count) const noexcept;
     bool is_dirty(std::uint64_t page) const noexcept;
     std::uint64_t set_dirty(std::uint64_t first_page, std::uint64_t count) noexcept;
+    bool is_present(std::uint64_t page) const noexcept;
+    // Worker only, like the touch log: one writer.
+    std::uint64_t set_present(std::uint64_t first_page, std::uint64_t count) noexcept;
+    // How many pages from `first_page` on, at most `limit`, are neither present nor removed
+    // (wanted) or are one of them (not wanted): so that gaps can be walked in runs.
+    std::uint64_t
+    missing_run(std::uint64_t first_page, std::uint64_t limit, bool wanted) const noexcept;
+    // Whether every page of `region` is present or removed: only then may it be unregistered.
+    bool is_covered(const Region& region) const noexcept;
+
+    // Recording sessions: notes the first touch of a page. Ignored in others and when full.
+    void note_touch(std::uint64_t page) noexcept;
+    // Copy of the touch log so far; indices beyond the memory are dropped, so are repeated ones.
+    std::vector<std::uint32_t> touches() const;
+
     std::uint64_t page_count() const noexcept { return info_.memory_size / kBitPage; }
 
     // Allocates every page, so that no write to the memory can fail later. ENOMEM/ENOSPC.
@@ -94,6 +129,9 @@ private:
     SessionMemory(Fd fd, std::byte* base, std::size_t size, SessionInfo info) noexcept;
     std::atomic<std::uint64_t>* removed_words() const noexcept;
     std::atomic<std::uint64_t>* dirty_words() const noexcept;
+    std::atomic<std::uint64_t>* present_words() const noexcept;
+    std::atomic<std::uint32_t>* touch_log() const noexcept;
+    void count_change() const noexcept;
 
     Fd fd_;
     std::byte* base_ = nullptr;
@@ -110,5 +148,9 @@ Result<> check_regions(std::span<const Region> regions, std::uint64_t memory_siz
 std::string_view engine_name(FaultEngineKind kind);
 // "checksum", "source-read", ...; "unknown" for a number nobody knows.
 std::string_view failure_reason_name(std::uint32_t reason);
+// "none", "running", ...; "unknown" for a number nobody knows.
+std::string_view replay_state_name(std::uint32_t state);
+// "pressure", "foreign-image", ...
+std::string_view replay_reason_name(std::uint32_t reason);
 
 } // namespace thaw::protocol

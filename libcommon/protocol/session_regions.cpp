@@ -67,4 +67,19 @@ std::string_view failure_reason_name(std::uint32_t reason) {
     return reason < kNames.size() ? kNames[reason] : "unknown";
 }
 
+std::string_view replay_state_name(std::uint32_t state) {
+    static constexpr std::array<std::string_view, 6> kNames{
+        "none", "running", "paused", "done", "stopped", "refused",
+    };
+    return state < kNames.size() ? kNames[state] : "unknown";
+}
+
+std::string_view replay_reason_name(std::uint32_t reason) {
+    static constexpr std::array<std::string_view, kReplayReasonMax + 1> kNames{
+        "none",     "off",     "pressure",      "quiesced",     "budget",          "source",
+        "checksum", "damaged", "foreign-image", "out-of-range", "unknown-version",
+    };
+    return reason < kNames.size() ? kNames[reason] : "unknown";
+}
+
 } // namespace thaw::protocol

@@ -5,6 +5,7 @@
 
 #include <sys/socket.h>
 
+#include <bit>
 #include <cstring>
 
 namespace thaw::protocol {
@@ -21,7 +22,7 @@ struct WireHeader {
 static_assert(sizeof(WireHeader) == 16);
 
 struct WireStart {
-    std::uint32_t has_map;
+    std::uint32_t parts; // kHasMap, kHasWorkingSet
     std::uint32_t spares;
 };
 struct WireWelcome {
@@ -35,7 +36,7 @@ struct WireReady {
 };
 struct WireHello {
     std::uint8_t session_id[16];
-    std::uint32_t has_map;
+    std::uint32_t parts; // kHasMap, kHasWorkingSet
     std::uint32_t reserved;
 };
 struct WireFailed {
@@ -45,10 +46,41 @@ struct WireFailed {
     std::uint32_t fatal;
     std::uint32_t reserved;
 };
+struct WireAttended {
+    std::uint32_t serial;
+    std::uint32_t quiesced;
+    std::uint32_t tracking;
+    std::uint32_t reserved;
+};
+struct WireReplayEnded {
+    std::uint32_t state;
+    std::uint32_t reason;
+};
 static_assert(sizeof(WireHello) == 24 && sizeof(WireFailed) == 24 && sizeof(WireReady) == 16);
 
 // Descriptors that Start and Hello always bring: session, uffd, pidfd, memory.
 constexpr std::size_t kFixedFds = 4;
+// Those that follow when their bit is set, in this order.
+constexpr std::uint32_t kHasMap = 1U << 0;
+constexpr std::uint32_t kHasWorkingSet = 1U << 1;
+constexpr std::uint32_t kAllParts = kHasMap | kHasWorkingSet;
+
+std::size_t count_parts(std::uint32_t parts) {
+    return static_cast<std::size_t>(std::popcount(parts));
+}
+
+// Appends the optional descriptors that are there and says which.
+std::uint32_t add_parts(std::vector<int>& fds, int map, int working_set) {
+    if (map >= 0) fds.push_back(map);
+    if (working_set >= 0) fds.push_back(working_set);
+    return (map >= 0 ? kHasMap : 0) | (working_set >= 0 ? kHasWorkingSet : 0);
+}
+
+void take_parts(std::uint32_t parts, std::vector<Fd>& fds, Fd& map, Fd& working_set) {
+    std::size_t next = kFixedFds;
+    if ((parts & kHasMap) != 0) map = std::move(fds[next++]);
+    if ((parts & kHasWorkingSet) != 0) working_set = std::move(fds[next]);
+}
 
 template <class Body>
 EncodedMessage build(ControlType type, const Body& body, std::vector<int> fds) {
@@ -91,31 +123,31 @@ std::vector<Fd> take_rest(std::vector<Fd>& fds, std::size_t from) {
 
 Result<StartMessage> decode_start(std::span<const std::byte> data, std::vector<Fd>& fds) {
     THAW_TRY(const WireStart wire, take_body<WireStart>(data));
-    if (wire.has_map > 1 || wire.spares > kMaxSpareSockets)
+    if (wire.parts > kAllParts || wire.spares > kMaxSpareSockets)
         return fail(EBADMSG, "Start: counts out of range");
-    const std::size_t fixed = kFixedFds + wire.has_map;
+    const std::size_t fixed = kFixedFds + count_parts(wire.parts);
     THAW_CHECK(expect_fds(fds, fixed + wire.spares));
     StartMessage start;
     start.session = std::move(fds[0]);
     start.uffd = std::move(fds[1]);
     start.vmm_pidfd = std::move(fds[2]);
     start.memory = std::move(fds[3]);
-    if (wire.has_map != 0) start.map = std::move(fds[4]);
+    take_parts(wire.parts, fds, start.map, start.working_set);
     start.spares = take_rest(fds, fixed);
     return start;
 }
 
 Result<HelloMessage> decode_hello(std::span<const std::byte> data, std::vector<Fd>& fds) {
     THAW_TRY(const WireHello wire, take_body<WireHello>(data));
-    if (wire.has_map > 1) return fail(EBADMSG, "Hello: counts out of range");
-    THAW_CHECK(expect_fds(fds, kFixedFds + wire.has_map));
+    if (wire.parts > kAllParts) return fail(EBADMSG, "Hello: counts out of range");
+    THAW_CHECK(expect_fds(fds, kFixedFds + count_parts(wire.parts)));
     HelloMessage hello;
     std::memcpy(hello.session_id.data(), wire.session_id, sizeof wire.session_id);
     hello.session = std::move(fds[0]);
     hello.uffd = std::move(fds[1]);
     hello.vmm_pidfd = std::move(fds[2]);
     hello.memory = std::move(fds[3]);
-    if (wire.has_map != 0) hello.map = std::move(fds[4]);
+    take_parts(wire.parts, fds, hello.map, hello.working_set);
     return hello;
 }
 
@@ -145,6 +177,32 @@ Result<FailedMessage> decode_failed(std::span<const std::byte> data, const std::
     };
 }
 
+Result<AttendedMessage>
+decode_attended(std::span<const std::byte> data, const std::vector<Fd>& fds) {
+    THAW_TRY(const WireAttended wire, take_body<WireAttended>(data));
+    THAW_CHECK(expect_fds(fds, 0));
+    if (wire.quiesced > 1 || wire.tracking > static_cast<std::uint32_t>(TrackState::Failed))
+        return fail(EBADMSG, "Attended: values out of range");
+    return AttendedMessage{
+        .serial = wire.serial,
+        .quiesced = wire.quiesced != 0,
+        .tracking = static_cast<TrackState>(wire.tracking),
+    };
+}
+
+Result<ReplayEndedMessage>
+decode_replay_ended(std::span<const std::byte> data, const std::vector<Fd>& fds) {
+    THAW_TRY(const WireReplayEnded wire, take_body<WireReplayEnded>(data));
+    THAW_CHECK(expect_fds(fds, 0));
+    if (wire.state > static_cast<std::uint32_t>(ReplayState::Refused) ||
+        wire.reason > kReplayReasonMax)
+        return fail(EBADMSG, "ReplayEnded: values out of range");
+    return ReplayEndedMessage{
+        .state = static_cast<ReplayState>(wire.state),
+        .reason = static_cast<ReplayReason>(wire.reason),
+    };
+}
+
 Result<WelcomeMessage> decode_welcome(std::span<const std::byte> data, std::vector<Fd>& fds) {
     THAW_TRY(const WireWelcome wire, take_body<WireWelcome>(data));
     if (wire.spares > kMaxSpareSockets) return fail(EBADMSG, "Welcome: counts out of range");
@@ -162,12 +220,11 @@ EncodedMessage encode(const StartMessage& message) {
     std::vector<int> fds{
         message.session.get(), message.uffd.get(), message.vmm_pidfd.get(), message.memory.get()
     };
-    if (message.map) fds.push_back(message.map.get());
+    const std::uint32_t parts = add_parts(fds, message.map.get(), message.working_set.get());
     for (const Fd& spare : message.spares)
         fds.push_back(spare.get());
     const WireStart wire{
-        .has_map = message.map ? 1U : 0U,
-        .spares = static_cast<std::uint32_t>(message.spares.size())
+        .parts = parts, .spares = static_cast<std::uint32_t>(message.spares.size())
     };
     return build(ControlType::Start, wire, std::move(fds));
 }
@@ -194,10 +251,9 @@ EncodedMessage encode(const ReadyMessage& message) {
 
 EncodedMessage encode(const HelloView& message) {
     std::vector<int> fds{message.session, message.uffd, message.vmm_pidfd, message.memory};
-    if (message.map >= 0) fds.push_back(message.map);
     WireHello wire{};
     std::memcpy(wire.session_id, message.session_id.data(), sizeof wire.session_id);
-    wire.has_map = message.map >= 0 ? 1 : 0;
+    wire.parts = add_parts(fds, message.map, message.working_set);
     return build(ControlType::Hello, wire, std::move(fds));
 }
 
@@ -210,6 +266,24 @@ EncodedMessage encode(const FailedMessage& message) {
         .reserved = 0,
     };
     return build(ControlType::Failed, wire, {});
+}
+
+EncodedMessage encode(const AttendedMessage& message) {
+    const WireAttended wire{
+        .serial = message.serial,
+        .quiesced = message.quiesced ? 1U : 0U,
+        .tracking = static_cast<std::uint32_t>(message.tracking),
+        .reserved = 0,
+    };
+    return build(ControlType::Attended, wire, {});
+}
+
+EncodedMessage encode(const ReplayEndedMessage& message) {
+    const WireReplayEnded wire{
+        .state = static_cast<std::uint32_t>(message.state),
+        .reason = static_cast<std::uint32_t>(message.reason),
+    };
+    return build(ControlType::ReplayEnded, wire, {});
 }
 
 EncodedMessage encode(ControlType bare) {
@@ -248,6 +322,15 @@ Result<ControlMessage> decode(std::span<const std::byte> data, std::vector<Fd> f
         THAW_TRY(message.failed, decode_failed(data, fds));
         return message;
     }
+    case ControlType::Attended: {
+        THAW_TRY(message.attended, decode_attended(data, fds));
+        return message;
+    }
+    case ControlType::ReplayEnded: {
+        THAW_TRY(message.replay_ended, decode_replay_ended(data, fds));
+        return message;
+    }
+    case ControlType::Attend:
     case ControlType::Quit:
     case ControlType::Complete:
     case ControlType::VmmExited: {

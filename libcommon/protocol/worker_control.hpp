@@ -6,15 +6,21 @@
 // version, counts and the number of descriptors are checked before anything is used.
 //
 //   broker -> worker
-//     Start      session memfd, userfaultfd, pidfd of the VMM, memory file, [memory.map], spares...
+//     Start      session memfd, userfaultfd, pidfd of the VMM, memory file, [memory.map],
+//                [working-set], spares...
 //     Welcome    spares...            answer to Hello
+//     Attend                          SessionControl of the session memory has changed
 //     Quit                            only once the VMM is dead or every page is in
 //   worker -> broker
 //     Ready                           lock held, ring replayed, waiters woken, serving
-//     Hello      session memfd, userfaultfd, pidfd of the VMM, memory file, [memory.map]
-//                                     first message on a connection to the control socket
+//     Hello      session memfd, userfaultfd, pidfd of the VMM, memory file, [memory.map],
+//                [working-set]        first message on a connection to the control socket
 //     Failed                          see FailureRecord in the session memory; the worker may go on
-//     Complete                        every page is in
+//     Complete                        every page is in: is_covered() of every region holds, and
+//                                     the broker may unregister them
+//     Attended                        the answer to a change of SessionControl, also a late one
+//                                     (quiesced once the last fault is unparked)
+//     ReplayEnded                     working set in, or why not
 //     VmmExited                       the worker exits after this
 //
 // Spares are unconnected SOCK_SEQPACKET sockets: a worker has no socket(2) any more once it serves,
@@ -34,7 +40,7 @@
 namespace thaw::protocol {
 
 inline constexpr std::uint32_t kControlMagic = 0x5448'4157; // "THAW"
-inline constexpr std::uint16_t kControlVersion = 1;
+inline constexpr std::uint16_t kControlVersion = 2;
 inline constexpr std::size_t kControlMaxSize = 256; // bytes of the longest message
 inline constexpr std::size_t kControlMaxFds = 32;
 inline constexpr std::size_t kSpareSockets = 8; // what the broker hands out
@@ -44,11 +50,14 @@ enum class ControlType : std::uint16_t {
     Start = 1,
     Welcome = 2,
     Quit = 3,
+    Attend = 4,
     Ready = 16,
     Hello = 17,
     Failed = 18,
     Complete = 19,
     VmmExited = 20,
+    Attended = 21,
+    ReplayEnded = 22,
 };
 
 struct StartMessage {
@@ -56,7 +65,8 @@ struct StartMessage {
     Fd uffd;
     Fd vmm_pidfd;
     Fd memory;
-    Fd map; // may be empty: pages are not checked
+    Fd map;         // may be empty: pages are not checked
+    Fd working_set; // may be empty
     std::vector<Fd> spares;
 };
 struct WelcomeMessage {
@@ -73,13 +83,24 @@ struct HelloMessage {
     Fd uffd;
     Fd vmm_pidfd;
     Fd memory;
-    Fd map; // may be empty
+    Fd map;         // may be empty
+    Fd working_set; // may be empty
 };
 struct FailedMessage {
     FailureReason reason = FailureReason::None;
     std::int32_t errno_value = 0;
     std::uint64_t page_offset = 0;
     bool fatal = false; // the worker exits after this
+};
+
+struct AttendedMessage {
+    std::uint32_t serial = 0; // of the SessionControl it answers to
+    bool quiesced = false;
+    TrackState tracking = TrackState::Off;
+};
+struct ReplayEndedMessage {
+    ReplayState state = ReplayState::None; // Done, Stopped or Refused
+    ReplayReason reason = ReplayReason::None;
 };
 
 // A received message. Only the member that belongs to `type` is filled.
@@ -90,6 +111,8 @@ struct ControlMessage {
     ReadyMessage ready;
     HelloMessage hello;
     FailedMessage failed;
+    AttendedMessage attended;
+    ReplayEndedMessage replay_ended;
 };
 
 // A message ready for send_message(); `fds` are borrowed.
@@ -108,11 +131,14 @@ struct HelloView {
     int uffd = -1;
     int vmm_pidfd = -1;
     int memory = -1;
-    int map = -1; // -1: none
+    int map = -1;         // -1: none
+    int working_set = -1; // -1: none
 };
 EncodedMessage encode(const HelloView& message);
 EncodedMessage encode(const FailedMessage& message);
-// Quit, Complete, VmmExited.
+EncodedMessage encode(const AttendedMessage& message);
+EncodedMessage encode(const ReplayEndedMessage& message);
+// Attend, Quit, Complete, VmmExited.
 EncodedMessage encode(ControlType bare);
 
 // Takes all descriptors over; those that do not fit the message are closed. EBADMSG names what is

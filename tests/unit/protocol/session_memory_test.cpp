@@ -118,7 +118,7 @@ TEST(SessionMemory, HostileMemoryIsRefused) {
         return !SessionMemory::map(forged(size, header, kSeals));
     };
     EXPECT_TRUE(refuses([](SessionHeader& h) { h.magic ^= 1; }));
-    EXPECT_TRUE(refuses([](SessionHeader& h) { h.version = 2; }));
+    EXPECT_TRUE(refuses([](SessionHeader& h) { h.version = 1; }));
     EXPECT_TRUE(refuses([](SessionHeader& h) { h.total_size += 4096; }));
     EXPECT_TRUE(refuses([](SessionHeader& h) { h.memory_size *= 2; }));
     EXPECT_TRUE(refuses([](SessionHeader& h) { h.memory_size = UINT64_MAX - 4095; }));
@@ -235,6 +235,80 @@ TEST(CheckRegions, KnowsWhatCanBeServed) {
     Region same_memory = high;
     same_memory.base = low.base + 4096;
     EXPECT_FALSE(verdict({low, same_memory}));
+}
+
+TEST(SessionMemory, WhatTheBrokerWantsIsSeenByTheOtherSide) {
+    auto made = SessionMemory::create(good_info());
+    ASSERT_TRUE(made);
+    auto mapped = SessionMemory::map(duplicate(made->fd()));
+    ASSERT_TRUE(mapped);
+    EXPECT_TRUE(mapped->prefetch().enabled); // kFlagPrefetch
+    const auto serial = mapped->control().serial.load();
+    const PrefetchPolicy policy{
+        .enabled = false,
+        .rate = 1 << 20,
+        .replay_budget = 2 << 20,
+        .sequential_budget = 3 << 20,
+        .memory_pressure = 1000,
+        .io_pressure = 2000,
+    };
+    made->set_prefetch(policy);
+    EXPECT_EQ(mapped->prefetch(), policy);
+    made->request_populate(true);
+    made->request_quiesce(true);
+    EXPECT_EQ(mapped->control().populate, 1U);
+    EXPECT_EQ(mapped->control().quiesce, 1U);
+    made->request_quiesce(false);
+    EXPECT_EQ(mapped->control().quiesce, 0U);
+    EXPECT_EQ(mapped->control().serial, serial + 4);
+}
+
+TEST(SessionMemory, ARecordingKeepsTheOrderOfFirstTouches) {
+    auto info = good_info();
+    info.flags = kFlagRecording | kFlagPrefetch;
+    EXPECT_FALSE(SessionMemory::create(info));
+    info.flags = kFlagRecording;
+    auto made = SessionMemory::create(info);
+    ASSERT_TRUE(made) << made.error().message();
+    made->set_prefetch({.enabled = true});
+    EXPECT_FALSE(made->prefetch().enabled); // it would spoil the recording
+    auto mapped = SessionMemory::map(duplicate(made->fd()));
+    ASSERT_TRUE(mapped) << mapped.error().message();
+    for (const std::uint64_t page : {5U, 3U, 9U, 3U, 16383U})
+        mapped->note_touch(page);
+    mapped->note_touch(kMemory / kBitPage); // beyond the memory
+    EXPECT_EQ(made->touches(), (std::vector<std::uint32_t>{5, 3, 9, 16383}));
+    // What a worker gone mad may write is no more than a wrong order.
+    made->state().touches = UINT64_MAX;
+    EXPECT_EQ(made->touches().size(), 5U); // and page 0, from the empty rest
+    auto plain = SessionMemory::create(good_info());
+    plain->note_touch(1);
+    EXPECT_TRUE(plain->touches().empty());
+    EXPECT_LT(plain->size(), made->size());
+}
+
+TEST(SessionMemory, RunsOfMissingPages) {
+    auto made = SessionMemory::create(good_info());
+    ASSERT_TRUE(made);
+    const std::uint64_t pages = kMemory / kBitPage;
+    EXPECT_EQ(made->missing_run(0, pages, true), pages);
+    EXPECT_EQ(made->missing_run(0, pages, false), 0U);
+    EXPECT_EQ(made->set_present(60, 10), 10U);
+    EXPECT_EQ(made->set_present(65, 10), 5U);
+    made->set_removed(75, 60);
+    EXPECT_EQ(made->missing_run(0, pages, true), 60U);
+    EXPECT_EQ(made->missing_run(60, pages, false), 75U); // present, then removed: 60..135
+    EXPECT_EQ(made->missing_run(60, 7, false), 7U);
+    EXPECT_EQ(made->missing_run(135, 100, true), 100U);
+    EXPECT_EQ(made->missing_run(pages, 1, true), 0U);
+    EXPECT_EQ(made->missing_run(pages - 1, 100, true), 1U);
+    EXPECT_TRUE(made->is_present(74));
+    EXPECT_FALSE(made->is_present(75));
+    EXPECT_EQ(made->set_present(pages - 1, 9), 1U);
+    const Region region{.base = 1 << 30, .size = 75 * kBitPage, .offset = 60 * kBitPage};
+    EXPECT_TRUE(made->is_covered(region));
+    const Region wider{.base = 1 << 30, .size = 76 * kBitPage, .offset = 60 * kBitPage};
+    EXPECT_FALSE(made->is_covered(wider));
 }
 
 } // namespace

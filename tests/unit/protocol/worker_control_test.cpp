@@ -73,6 +73,50 @@ TEST_F(Channel, StartBringsEveryDescriptorInItsPlace) {
     }
 }
 
+TEST_F(Channel, MapAndWorkingSetAreToldApart) {
+    for (const bool with_map : {true, false}) {
+        StartMessage start = a_start(with_map);
+        start.working_set = memfd("working-set");
+        const auto message = pass(encode(start));
+        ASSERT_TRUE(message) << message.error().message();
+        EXPECT_EQ(static_cast<bool>(message->start.map), with_map);
+        ASSERT_TRUE(message->start.working_set);
+        EXPECT_TRUE(same(message->start.working_set.get(), start.working_set.get()));
+        EXPECT_EQ(message->start.spares.size(), 3U);
+        HelloView view;
+        view.session = view.uffd = view.vmm_pidfd = view.memory = start.session.get();
+        view.map = start.map.get();
+        view.working_set = start.working_set.get();
+        const auto hello = pass(encode(view));
+        ASSERT_TRUE(hello) << hello.error().message();
+        EXPECT_EQ(static_cast<bool>(hello->hello.map), with_map);
+        EXPECT_TRUE(same(hello->hello.working_set.get(), start.working_set.get()));
+    }
+}
+
+TEST_F(Channel, AnswersOfTheWorker) {
+    const auto attended =
+        pass(encode(AttendedMessage{.serial = 7, .quiesced = true, .tracking = TrackState::Failed})
+        );
+    ASSERT_TRUE(attended && attended->type == ControlType::Attended);
+    EXPECT_EQ(attended->attended.serial, 7U);
+    EXPECT_TRUE(attended->attended.quiesced);
+    EXPECT_EQ(attended->attended.tracking, TrackState::Failed);
+    const auto ended = pass(encode(
+        ReplayEndedMessage{.state = ReplayState::Refused, .reason = ReplayReason::ForeignImage}
+    ));
+    ASSERT_TRUE(ended && ended->type == ControlType::ReplayEnded);
+    EXPECT_EQ(ended->replay_ended.state, ReplayState::Refused);
+    EXPECT_EQ(ended->replay_ended.reason, ReplayReason::ForeignImage);
+    EXPECT_EQ(pass(encode(ControlType::Attend))->type, ControlType::Attend);
+    EncodedMessage bad = encode(ReplayEndedMessage{});
+    bad.data[16] = std::byte{9};
+    EXPECT_EQ(pass(bad).error().code(), EBADMSG);
+    bad = encode(AttendedMessage{});
+    bad.data[20] = std::byte{2};
+    EXPECT_EQ(pass(bad).error().code(), EBADMSG);
+}
+
 TEST_F(Channel, TheOthers) {
     HelloView hello;
     const Fd session = memfd("session");
@@ -148,11 +192,12 @@ TEST(WorkerControl, HostileMessagesAreRefusedAndLeaveNoDescriptor) {
     EXPECT_FALSE(decode_with(nothing, 9));
     EXPECT_FALSE(decode_with(nothing, 0));
     EXPECT_FALSE(decode_with(put(0, 1), 8));                           // magic
-    EXPECT_FALSE(decode_with(put(4, 0x0001'0002), 8));                 // version
-    EXPECT_FALSE(decode_with(put(4, 0x0999'0001), 8));                 // type
+    EXPECT_FALSE(decode_with(put(4, 0x0001'0001), 8));                 // version
+    EXPECT_FALSE(decode_with(put(4, 0x0999'0002), 8));                 // type
     EXPECT_FALSE(decode_with(put(8, 1), 8));                           // size
     EXPECT_FALSE(decode_with(put(12, 0), 8));                          // descriptor count
-    EXPECT_FALSE(decode_with(put(16, 2), 8));                          // has_map
+    EXPECT_FALSE(decode_with(put(16, 3), 8));                          // a part too many
+    EXPECT_FALSE(decode_with(put(16, 4), 8));                          // an unknown part
     EXPECT_FALSE(decode_with(put(20, UINT32_MAX), 8));                 // spares
     EXPECT_FALSE(decode_with(put(20, 2), 8));                          // too few spares
     EXPECT_FALSE(decode_with([](auto& data) { data.pop_back(); }, 8)); // short

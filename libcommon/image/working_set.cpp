@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT
+
+// Reading a working-set file; apart from its making because the pager's workers need only this.
+
+#include "image/working_set.hpp"
+
+#include <xxhash.h>
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <span>
+
+namespace thaw::image {
+
+namespace {
+
+constexpr std::uint64_t kBlock = 4096; // what O_DIRECT wants everything aligned to
+constexpr std::uint64_t kMaxPages = std::uint64_t{1} << 32;
+
+using Block = std::unique_ptr<std::byte, decltype(&std::free)>;
+
+Result<Block> read_block(int fd, std::uint64_t size) {
+    Block block(static_cast<std::byte*>(std::aligned_alloc(kBlock, size)), &std::free);
+    if (!block) return fail_errno(ENOMEM, "working-set: {} bytes", size);
+    for (std::uint64_t done = 0; done < size;) {
+        const ssize_t got = ::pread(fd, block.get() + done, size - done, static_cast<off_t>(done));
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return fail_errno(errno, "working-set: read");
+        if (got == 0) return fail(EBADMSG, "working-set: truncated");
+        done += static_cast<std::uint64_t>(got);
+    }
+    return block;
+}
+
+std::uint64_t table_end(const WorkingSetHeader& header, std::uint64_t segments) {
+    const std::uint64_t end =
+        sizeof header + header.run_count * sizeof(WorkingSetRun) + segments * sizeof(std::uint64_t);
+    return (end + kBlock - 1) / kBlock * kBlock;
+}
+
+std::uint64_t segments_of(const WorkingSetHeader& header) {
+    return (header.data_pages + header.segment_pages - 1) / header.segment_pages;
+}
+
+Result<> check_header(
+    const WorkingSetHeader& header, const ImageId& expected, std::uint64_t pages,
+    std::uint64_t file_size
+) {
+    if (header.magic != kWorkingSetMagic) return fail(EBADMSG, "working-set: not a working set");
+    if (header.version != kWorkingSetVersion)
+        return fail(EPROTONOSUPPORT, "working-set: version {} is unknown", header.version);
+    if (header.id != expected) return fail(ESTALE, "working-set: belongs to another image");
+    if (header.page_count != pages || pages == 0 || pages > kMaxPages)
+        return fail(ERANGE, "working-set: for a memory of {} pages", header.page_count);
+    const bool huge = header.page_size == kPageSize2M;
+    if ((!huge && header.page_size != kPageSize4K) ||
+        header.segment_pages != (huge ? kPageSize2M / kPageSize4K : kSegmentPages))
+        return fail(EBADMSG, "working-set: page size {} is unknown", header.page_size);
+    if (header.data_pages > pages || header.zero_pages > pages - header.data_pages ||
+        header.run_count > header.data_pages + header.zero_pages)
+        return fail(EBADMSG, "working-set: its counts do not fit");
+    if (header.data_offset != table_end(header, segments_of(header)) ||
+        file_size != header.data_offset + header.data_pages * kPageSize4K)
+        return fail(EBADMSG, "working-set: {} bytes do not fit its header", file_size);
+    return {};
+}
+
+// Every run inside the memory, none twice, none across a segment.
+Result<> check_runs(const WorkingSetTable& table) {
+    const auto& header = table.header;
+    const std::uint64_t step = header.page_size / kPageSize4K;
+    std::vector<bool> seen(header.page_count);
+    std::uint64_t data = 0;
+    std::uint64_t zero = 0;
+    for (const WorkingSetRun& run : table.runs) {
+        const std::uint64_t count = run.pages();
+        if (run.first_page >= header.page_count || count > header.page_count - run.first_page)
+            return fail(ERANGE, "working-set: page {} is beyond the memory", run.first_page);
+        if (count == 0 || count % step != 0 || run.first_page % step != 0 ||
+            count > header.segment_pages)
+            return fail(EBADMSG, "working-set: a run of {} pages", count);
+        if (!run.is_zero() && data % header.segment_pages + count > header.segment_pages)
+            return fail(EBADMSG, "working-set: a run crosses a segment");
+        (run.is_zero() ? zero : data) += count;
+        for (std::uint64_t page = run.first_page; page < run.first_page + count; ++page) {
+            if (seen[page]) return fail(EBADMSG, "working-set: page {} is named twice", page);
+            seen[page] = true;
+        }
+    }
+    if (data != header.data_pages || zero != header.zero_pages)
+        return fail(EBADMSG, "working-set: its runs do not add up");
+    return {};
+}
+
+} // namespace
+
+std::uint64_t working_set_checksum(const WorkingSetTable& table) {
+    WorkingSetHeader header = table.header;
+    header.checksum = 0;
+    const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(
+        XXH3_createState(), &XXH3_freeState
+    );
+    if (!state) throw std::bad_alloc();
+    XXH3_64bits_reset(state.get());
+    XXH3_64bits_update(state.get(), &header, sizeof header);
+    XXH3_64bits_update(state.get(), table.runs.data(), std::span(table.runs).size_bytes());
+    XXH3_64bits_update(state.get(), table.segments.data(), std::span(table.segments).size_bytes());
+    return XXH3_64bits_digest(state.get());
+}
+
+Result<WorkingSetTable>
+load_working_set(int fd, const ImageId& expected, std::uint64_t page_count) {
+    struct stat status{};
+    if (::fstat(fd, &status) < 0) return fail_errno(errno, "working-set: stat");
+    const auto size = static_cast<std::uint64_t>(status.st_size);
+    if (size < kBlock) return fail(EBADMSG, "working-set: truncated");
+    WorkingSetTable table;
+    THAW_TRY(const Block first, read_block(fd, kBlock));
+    std::memcpy(&table.header, first.get(), sizeof table.header);
+    THAW_CHECK(check_header(table.header, expected, page_count, size));
+
+    THAW_TRY(const Block all, read_block(fd, table.header.data_offset));
+    // The file may have changed between the two reads.
+    if (std::memcmp(all.get(), &table.header, sizeof table.header) != 0)
+        return fail(EBADMSG, "working-set: changed while it was read");
+    const std::byte* at = all.get() + sizeof table.header;
+    table.runs.resize(table.header.run_count);
+    std::memcpy(table.runs.data(), at, std::span(table.runs).size_bytes());
+    at += std::span(table.runs).size_bytes();
+    table.segments.resize(segments_of(table.header));
+    std::memcpy(table.segments.data(), at, std::span(table.segments).size_bytes());
+    if (working_set_checksum(table) != table.header.checksum)
+        return fail(EBADMSG, "working-set: damaged (checksum mismatch)");
+    THAW_CHECK(check_runs(table));
+    return table;
+}
+
+} // namespace thaw::image
