@@ -62,7 +62,7 @@ def _merge_usr(tree):
 def _copy_test_programs(builddir, tree):
     target = tree + TEST_PROGRAMS
     os.makedirs(target, exist_ok=True)
-    for folder in ("tests/vmm", "tests/bench", "tests/fakes"):
+    for folder in ("tests/vmm", "tests/virtiofs", "tests/bench", "tests/fakes"):
         directory = os.path.join(builddir, folder)
         for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
             path = os.path.join(directory, name)
