@@ -40,15 +40,25 @@ Result<> sync_directory(int directory) {
     return {};
 }
 
+// A directory with nothing of worth in it makes way for a subvolume.
+void remove_plain_directory(int root, const Volume& volume) {
+    const auto directory = open_reserve(root);
+    if (!directory || !is_plain_directory_of_btrfs(directory->get(), volume.type)) return;
+    const auto entries = list_reserve(directory->get());
+    if (!entries || !entries->chunks.empty() || !entries->fresh.empty()) return;
+    for (const char* name : {kTextFile, kProbeFile, kFreshSmall})
+        unlinkat(directory->get(), name, 0);
+    unlinkat(root, kDirectory, AT_REMOVEDIR); // stays when it holds something else
+}
+
 Result<Fd> open_or_make_reserve(int root, const Volume& volume) {
-    auto directory = open_reserve(root);
-    if (directory || directory.error().code() != ENOENT) return directory;
+    remove_plain_directory(root, volume);
     const auto made = make_reserve_directory(root, kDirectory, volume.type);
-    // Another process was faster.
     if (!made && made.error().code() != EEXIST) return std::unexpected(made.error());
-    directory = open_reserve(root);
+    auto directory = open_reserve(root);
     if (!directory) return directory;
-    // The umask has no say.
+    // Also of one that exists: its maker may have been killed before. The umask has no say.
+    set_no_copy_on_write(directory->get(), volume.type);
     if (made && fchmod(directory->get(), 0755) < 0)
         return fail_errno(errno, "set the mode of {}", kDirectory);
     if (made) THAW_CHECK(sync_directory(root));
@@ -64,20 +74,40 @@ Result<> lock_now(int directory) {
     return {};
 }
 
+// A small file under a temporary name that is always the same: a kill leaves nothing to look for.
+Result<> write_small(int directory, const char* name, std::string_view content, mode_t mode) {
+    unlinkat(directory, kFreshSmall, 0);
+    const int raw = retry([&] {
+        return openat(
+            directory, kFreshSmall, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode
+        );
+    });
+    if (raw < 0) return fail_errno(errno, "make {}", name);
+    const Fd file(raw);
+    auto written = write_all(file.get(), content);
+    if (written && (fchmod(file.get(), mode) < 0 || retry([&] { return fsync(raw); }) < 0 ||
+                    retry([&] { return renameat(directory, kFreshSmall, directory, name); }) < 0))
+        written = fail_errno(errno, "write {}", name);
+    if (!written) {
+        unlinkat(directory, kFreshSmall, 0);
+        return written;
+    }
+    return sync_directory(directory);
+}
+
 Result<> ensure_text(int directory) {
-    const auto existing = open_beneath(directory, kTextFile, O_RDONLY | O_NONBLOCK);
-    if (existing) {
+    if (const auto existing = open_beneath(directory, kTextFile, O_RDONLY | O_NONBLOCK)) {
         const auto text = read_fd(existing->get(), 2 * kText.size());
         if (text && *text == kText) return {};
     }
-    return write_file_atomic_at(directory, kTextFile, kText, 0644, Durability::Disk);
+    return write_small(directory, kTextFile, kText, 0644);
 }
 
 Result<> ensure_probe_file(int directory) {
     struct stat st{};
     if (fstatat(directory, kProbeFile, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode))
         return {};
-    return write_file_atomic_at(directory, kProbeFile, "", 0600, Durability::Disk);
+    return write_small(directory, kProbeFile, "", 0600);
 }
 
 void remove_leftovers(int directory) {
@@ -231,6 +261,7 @@ Result<HealReport> heal(const Volume& volume, const Plan& plan) {
         else
             report.problems.push_back({chunk.index, std::move(healed).error()});
     }
+    if (measured.holds()) THAW_CHECK(ensure_text(directory->get()));
     return report;
 }
 

@@ -28,8 +28,9 @@ struct HealReport {
     };
     std::vector<Problem> problems; // what could not be healed now; try again later
 };
-// Heals what heal_action() names and removes leftovers of a killed arming. A chunk that cannot be
-// healed stays as it is.
+// Heals what heal_action() names, restores the text file beside chunks and removes leftovers of a
+// killed arming. A chunk that cannot be healed stays as it is. Nothing to do where nothing was
+// laid.
 Result<HealReport> heal(const Volume& volume, const Plan& plan);
 
 } // namespace thaw::reserve

@@ -17,6 +17,7 @@ namespace thaw::reserve {
 inline constexpr const char* kTextFile = "README";
 inline constexpr const char* kProbeFile = "probe";
 inline constexpr const char* kNewProbe = ".probe-new";
+inline constexpr const char* kFreshSmall = ".fresh-small"; // text or probe file being made
 
 std::string chunk_name(unsigned index); // "chunk-0007"
 std::string fresh_name(unsigned index); // ".fresh-0007": being laid

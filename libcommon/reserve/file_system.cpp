@@ -1,22 +1,20 @@
 // SPDX-License-Identifier: MIT
 #include "reserve/file_system.hpp"
 
-#include "core/file.hpp"
 #include "core/kernel_compat.hpp"
 #include "core/text.hpp"
 #include "reserve/retry.hpp"
 
 #include <blkid/blkid.h>
 
-#include <fcntl.h>
 #include <linux/btrfs.h>
+#include <linux/btrfs_tree.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <array>
-#include <cstdlib>
+#include <cctype>
 #include <cstring>
 #include <memory>
 #include <tuple>
@@ -84,12 +82,11 @@ std::string device_uuid(const std::string& source) {
     return text;
 }
 
-// Best effort: without it fallocate still reserves, and what is compressed shows in the extents.
-void set_no_cow(int fd) {
-    int flags = 0;
-    if (ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0) return;
-    flags |= FS_NOCOW_FL;
-    std::ignore = ioctl(fd, FS_IOC_SETFLAGS, &flags);
+// A kernel or a sandbox that makes no subvolumes. Anything else (no room, read-only) would fail for
+// a directory as well, or leave one where a subvolume belongs.
+bool lacks_subvolumes(int error) {
+    return error == EPERM || error == EACCES || error == ENOTTY || error == EOPNOTSUPP ||
+           error == EINVAL;
 }
 
 } // namespace
@@ -108,16 +105,24 @@ Result<> make_reserve_directory(int parent, const char* name, const std::string&
     if (type == "btrfs") {
         btrfs_ioctl_vol_args request{};
         std::strncpy(request.name, name, sizeof(request.name) - 1);
-        if (retry([&] { return ioctl(parent, BTRFS_IOC_SUBVOL_CREATE, &request); }) == 0) {
-            THAW_TRY(const auto made, open_at(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-            set_no_cow(made.get());
-            return {};
-        }
-        if (errno == EEXIST) return fail_errno(EEXIST, "make {}", name);
+        if (retry([&] { return ioctl(parent, BTRFS_IOC_SUBVOL_CREATE, &request); }) == 0) return {};
+        if (!lacks_subvolumes(errno)) return fail_errno(errno, "make subvolume {}", name);
     }
     if (retry([&] { return mkdirat(parent, name, 0755); }) < 0)
         return fail_errno(errno, "make {}", name);
     return {};
+}
+
+bool is_plain_directory_of_btrfs(int directory, const std::string& type) {
+    struct stat st{};
+    return type == "btrfs" && fstat(directory, &st) == 0 && st.st_ino != BTRFS_FIRST_FREE_OBJECTID;
+}
+
+void set_no_copy_on_write(int directory, const std::string& type) {
+    int flags = 0;
+    if (type != "btrfs" || ioctl(directory, FS_IOC_GETFLAGS, &flags) < 0) return;
+    flags |= FS_NOCOW_FL;
+    std::ignore = ioctl(directory, FS_IOC_SETFLAGS, &flags);
 }
 
 bool frees_at_commit(const std::string& type) {

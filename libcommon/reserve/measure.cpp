@@ -14,7 +14,6 @@ namespace thaw::reserve {
 
 namespace {
 
-// A chunk's blocks may round its length up; what is missing less than this is not missing.
 void add(Measurement& measured, const Chunk& chunk, std::uint64_t planned) {
     measured.allocated += chunk.allocated;
     measured.releasable += chunk.releasable;
@@ -36,7 +35,8 @@ measure_chunks(int directory, const Volume& volume, const Plan& plan, Measuremen
     for (const unsigned index : entries.chunks) {
         if (index < plan.chunks()) continue;
         THAW_TRY(const auto facts, look_at_chunk(directory, chunk_name(index)));
-        add(measured, judge_chunk(index, facts, 0, volume.backing), 0);
+        const auto planned = plan.provisional ? facts.length : 0;
+        add(measured, judge_chunk(index, facts, planned, volume.backing), 0);
     }
     return {};
 }
@@ -67,11 +67,14 @@ Result<Measurement> measure(const Volume& volume, const Plan& plan) {
     return measured;
 }
 
-State judge(const Measurement& measured, bool deferred, bool failed) {
-    const bool holds = std::ranges::any_of(measured.chunks, [](const Chunk& chunk) {
+bool Measurement::holds() const {
+    return std::ranges::any_of(chunks, [](const Chunk& chunk) {
         return chunk.health != ChunkHealth::Absent;
     });
-    if (!holds) {
+}
+
+State judge(const Measurement& measured, bool deferred, bool failed) {
+    if (!measured.holds()) {
         if (failed) return State::Failed;
         return deferred && !measured.text ? State::Deferred : State::Released;
     }

@@ -79,6 +79,7 @@ struct Measurement {
     std::uint64_t releasable = 0;
     std::uint64_t missing = 0; // planned bytes of absent chunks: what re-arming would lay
     unsigned missing_chunks = 0;
+    bool holds() const;        // any chunk at all
     std::vector<Chunk> chunks; // planned ones first, then surplus ones of an earlier, larger plan
 };
 

@@ -16,7 +16,7 @@ std::uint64_t whole_mib(std::uint64_t bytes) {
 }
 
 std::uint64_t root_pool(const Space& space, std::string_view type) {
-    if (!type.starts_with("ext") || space.available == 0) return 0;
+    if (!type.starts_with("ext")) return 0;
     return space.free - std::min(space.free, space.available);
 }
 
@@ -50,8 +50,9 @@ Plan plan_reserve(const SizeSetting& setting, const Space& space, std::string_vi
     if (!setting.automatic) return {.bytes = std::min(whole_mib(setting.bytes), kMaximum)};
     const auto one_percent = space.total / 100;
     auto bytes = std::max(kDefaultBytes, std::min(kAutoMaximum, one_percent));
-    if (setting.root_writers) bytes += root_pool(space, type);
-    return {.bytes = std::min(whole_mib(bytes), kMaximum)};
+    const bool hidden = setting.root_writers && type.starts_with("ext") && space.available == 0;
+    if (setting.root_writers && !hidden) bytes += root_pool(space, type);
+    return {.bytes = std::min(whole_mib(bytes), kMaximum), .provisional = hidden};
 }
 
 } // namespace thaw::reserve

@@ -33,6 +33,8 @@ Result<SizeSetting> parse_size_setting(std::string_view text);
 
 struct Plan {
     std::uint64_t bytes = kDefaultBytes;
+    // Something that belongs to it could not be seen: chunks beyond it are kept as they are.
+    bool provisional = false;
 
     // chunks() files of kChunkBytes, the last one with the rest.
     unsigned chunks() const;
@@ -40,8 +42,8 @@ struct Plan {
     bool operator==(const Plan&) const = default;
 };
 
-// auto = max(64 MiB, min(1 GiB, 1 %)) (+ root pool), whole MiB. The root pool is known only while
-// something is available; on a full file system it is left out, and what is laid already is kept.
+// auto = max(64 MiB, min(1 GiB, 1 %)) (+ root pool), whole MiB. The root pool shows only while
+// something is available: with less the plan is provisional, make it anew later.
 Plan plan_reserve(const SizeSetting& setting, const Space& space, std::string_view type);
 
 } // namespace thaw::reserve

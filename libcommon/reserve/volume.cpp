@@ -73,13 +73,19 @@ std::vector<Mount> of_device(const std::vector<Mount>& mounts, dev_t device) {
     return result;
 }
 
+// Where the reserve is, or is to be: a mount that has it, else the one asked for; but not a single
+// file or what a sandbox shows read-only, when there is another way in.
+const Mount& choose_home(const std::vector<Mount>& same, const Mount& asked) {
+    if (const auto found = std::ranges::find_if(same, has_reserve); found != same.end())
+        return *found;
+    const auto fits = [](const Mount& mount) { return !mount.read_only && open_mount(mount); };
+    if (fits(asked)) return asked;
+    const auto other = std::ranges::find_if(same, fits);
+    return other != same.end() ? *other : asked;
+}
+
 Result<Volume> make_volume(const std::vector<Mount>& same, const Mount& asked) {
-    const auto found = std::ranges::find_if(same, has_reserve);
-    // A sandbox may show only a part of the file system read-only.
-    const auto writable = std::ranges::find(same, false, &Mount::read_only);
-    const Mount& home = found != same.end()                         ? *found
-                        : asked.read_only && writable != same.end() ? *writable
-                                                                    : asked;
+    const Mount& home = choose_home(same, asked);
     THAW_TRY(const Fd root, open_mount(home));
     struct stat st{};
     if (fstat(root.get(), &st) < 0) return fail_errno(errno, "stat {}", home.point);
@@ -98,7 +104,7 @@ Result<Volume> make_volume(const std::vector<Mount>& same, const Mount& asked) {
         volume.mount_points.push_back(mount.point);
     volume.backing = backing_of(home.device, home.type, volume.uuid);
     volume.read_only = home.read_only;
-    volume.has_reserve = found != same.end();
+    volume.has_reserve = has_reserve(home);
     volume.device = home.device;
     volume.root_device = st.st_dev;
     return volume;
