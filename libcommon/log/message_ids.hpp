@@ -64,5 +64,33 @@ inline constexpr std::string_view kImageSealed = "b629c99c8203676c1694e37eda355a
 inline constexpr std::string_view kImageRemoved = "a08055e99c6c33c9adbd4e52e5e9f103";
 // An image failed verification.
 inline constexpr std::string_view kImageInvalid = "c6a6966662573abf31b603f901091869";
+// A volume has room again.
+inline constexpr std::string_view kSpaceNormal = "0ba49aa4de7d6aa2541ee524a7dba609";
+// A volume is low on space or inodes.
+inline constexpr std::string_view kSpaceLow = "d6e44a2c038bdb74e572305fede33157";
+// A volume is critical: nothing new is restored or imported there.
+inline constexpr std::string_view kSpaceCritical = "c154b23c4825199937c4de4fa3105954";
+// A volume is full.
+inline constexpr std::string_view kSpaceFull = "6d057764e1463f317a6796bf4bd4040c";
+// A reserve is held, and worth its bytes.
+inline constexpr std::string_view kReserveArmed = "dd0a6b77e8c2697817994c1cf67566e8";
+// A part of a reserve is missing or worth nothing.
+inline constexpr std::string_view kReserveDegraded = "fd9430c28221ce7c4a393b645da006ca";
+// A reserve is allocated, and releasing it would free next to nothing.
+inline constexpr std::string_view kReservePlacebo = "3eb378ca0fe8c39f986fe1c078583f39";
+// A reserve holds nothing.
+inline constexpr std::string_view kReserveReleased = "b51626d7893607ddd1e89c3ba9505768";
+// A reserve was released on request or by policy.
+inline constexpr std::string_view kReserveReleasedBy = "71bdf3a5313b141a7e7784ca0662e1ba";
+// There is no room to take a reserve's bytes (again).
+inline constexpr std::string_view kReserveDeferred = "43bb3b0dadc0f1e4da6de75c29a5698e";
+// A reserve cannot be laid or looked at.
+inline constexpr std::string_view kReserveFailed = "bc1f8fabae63a142bfea5bcb7097cab2";
+// A promise of space was refused.
+inline constexpr std::string_view kLeaseRefused = "6cb999d54cbffed36ed9eeec45a18530";
+// VMs that write to a full volume were paused.
+inline constexpr std::string_view kWritersPaused = "bd495822216ba0d2f05f0557ebb26131";
+// VMs that were paused for want of space run again.
+inline constexpr std::string_view kWritersResumed = "d8e91d7eb4012e5a2806785aed4fd38e";
 
 } // namespace thaw::message_id

@@ -127,6 +127,7 @@ private:
     Result<> method_get_unit(BusMessage message);
     Result<> method_load_unit(BusMessage message);
     Result<> method_get_unit_by_pid(BusMessage message);
+    Result<> method_list(BusMessage message);
     Result<> method_attach(BusMessage message);
 
     Result<> make_job(BusMessage message, bool start);

@@ -2,8 +2,10 @@
 #include "bus/vtable.hpp"
 #include "fakes/fake_systemd_internal.hpp"
 
+#include <fnmatch.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <array>
 #include <type_traits>
 
@@ -34,13 +36,13 @@ int get_unit_number(sd_bus*, const char*, const char*, const char*, sd_bus_messa
 } // namespace
 
 struct FakeSystemd::Vtables {
-    static const std::array<sd_bus_vtable, 17> manager;
+    static const std::array<sd_bus_vtable, 18> manager;
     static const std::array<sd_bus_vtable, 5> unit;
     static const std::array<sd_bus_vtable, 6> service;
     static const std::array<sd_bus_vtable, 4> job;
 };
 
-const std::array<sd_bus_vtable, 17> FakeSystemd::Vtables::manager{{
+const std::array<sd_bus_vtable, 18> FakeSystemd::Vtables::manager{{
     SD_BUS_VTABLE_START(0),
     SD_BUS_METHOD(
         "StartUnit", "ss", "o", (bus_method<FakeSystemd, &FakeSystemd::method_start>),
@@ -73,6 +75,10 @@ const std::array<sd_bus_vtable, 17> FakeSystemd::Vtables::manager{{
     SD_BUS_METHOD(
         "GetUnitByPID", "u", "o", (bus_method<FakeSystemd, &FakeSystemd::method_get_unit_by_pid>),
         SD_BUS_VTABLE_UNPRIVILEGED
+    ),
+    SD_BUS_METHOD(
+        "ListUnitsByPatterns", "asas", "a(ssssssouso)",
+        (bus_method<FakeSystemd, &FakeSystemd::method_list>), SD_BUS_VTABLE_UNPRIVILEGED
     ),
     SD_BUS_METHOD(
         "AttachProcessesToUnit", "ssau", "", (bus_method<FakeSystemd, &FakeSystemd::method_attach>),
@@ -226,6 +232,31 @@ Result<> FakeSystemd::method_get_unit_by_pid(BusMessage message) {
             pid
         );
     return message.reply("o", unit_path(found->second).c_str());
+}
+
+// Answers as if no states were asked for.
+Result<> FakeSystemd::method_list(BusMessage message) {
+    THAW_CHECK(message.skip("as"));
+    std::vector<std::string> patterns;
+    THAW_CHECK(message.enter_container('a', "s"));
+    const char* pattern = nullptr;
+    while (sd_bus_message_read(message.get(), "s", &pattern) > 0)
+        patterns.emplace_back(pattern);
+    note({.member = "ListUnitsByPatterns"});
+    THAW_TRY(auto reply, message.new_reply());
+    THAW_CHECK(reply.open_container('a', "(ssssssouso)"));
+    for (const auto& [name, known] : units_) {
+        const auto matches = [&name = name](const std::string& text) {
+            return fnmatch(text.c_str(), name.c_str(), 0) == 0;
+        };
+        if (std::none_of(patterns.begin(), patterns.end(), matches)) continue;
+        THAW_CHECK(reply.append(
+            "(ssssssouso)", name.c_str(), "", known.load_state.c_str(), known.active_state.c_str(),
+            known.sub_state.c_str(), "", unit_path(name).c_str(), 0U, "", "/"
+        ));
+    }
+    THAW_CHECK(reply.close_container());
+    return reply.send();
 }
 
 Result<> FakeSystemd::method_attach(BusMessage message) {

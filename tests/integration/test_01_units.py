@@ -6,11 +6,12 @@ import re
 
 from thawlab import LabTestCase, escape, journal, unit, unit_state, vm_unit, wait_for
 
-_OWN_UNITS = ("thaw-restored.service", "thaw-pagerd.service", "thaw-pagerd.socket",
+_OWN_UNITS = ("thaw-diskguardd.service", "thaw-disk-low@x.target", "thaw-disk-critical@x.target",
+              "thaw-disk-full@x.target", "thaw-disk-emergency.target", "thaw-restored.service", "thaw-pagerd.service", "thaw-pagerd.socket",
               "thaw-pager-workers.service", "thaw-firecracker@x.service",
               "thaw-instance@x.service", "thaw.slice", "system-thaw.slice", "thaw-x.slice")
 # Upper bounds of `systemd-analyze security`, in tenths.
-_EXPOSURE = {"thaw-pagerd.service": 6, "thaw-restored.service": 15,
+_EXPOSURE = {"thaw-diskguardd.service": 15, "thaw-pagerd.service": 6, "thaw-restored.service": 15,
              "thaw-pager-workers.service": 6, "thaw-firecracker@.service": 17,
              "thaw-instance@.service": 21}
 
@@ -199,7 +200,7 @@ class Units(LabTestCase):
         ])
 
     def test_names_belong_to_their_daemons(self):
-        for name in ("org.thaw.restore1", "org.thaw.pager1"):
+        for name in ("org.thaw.restore1", "org.thaw.pager1", "org.thaw.diskguard1"):
             with self.subTest(name=name):
                 result = self.lab.run(["busctl", "call", "org.freedesktop.DBus", "/",
                                        "org.freedesktop.DBus", "RequestName", "su", name, "4"],

@@ -5,7 +5,7 @@ import os
 import xml.etree.ElementTree as ElementTree
 
 from thawlab import SOURCE_ROOT, busctl
-from thawlab.vms import PAGER, RESTORE, VmTestCase
+from thawlab.vms import GUARD, PAGER, RESTORE, VmTestCase
 
 _INTERFACES = os.path.join(SOURCE_ROOT, "dbus", "interfaces")
 
@@ -60,6 +60,9 @@ class OnTheBus(VmTestCase):
         for service, path in (
                 (RESTORE[0], RESTORE[1]), (RESTORE[0], job),
                 (RESTORE[0], busctl(self.lab, "call", *RESTORE, "GetInstance", "s", "here")[1][0]),
+                (GUARD[0], GUARD[1]),
+                (GUARD[0], busctl(self.lab, "call", *GUARD, "GetVolume", "s",
+                                  "/var/lib/thaw/images")[1][0]),
                 (PAGER[0], PAGER[1]),
                 (PAGER[0], busctl(self.lab, "call", *PAGER, "GetSession", "s", "here")[1][0])):
             seen.update({k: v for k, v in self.introspect(service, path).items()
@@ -78,6 +81,11 @@ class OnTheBus(VmTestCase):
         self.both(RESTORE, "ListInstances")
         self.both(RESTORE, "ListJobs")
         self.both(RESTORE, "GetInstance", "s", "here", typed=("here",))
+        self.both(GUARD, "ListVolumes")
+        self.both(GUARD, "ListLeases")
+        self.both(GUARD, "GetVolume", "s", "/var/lib/thaw/images", typed=("/var/lib/thaw/images",))
+        self.both(GUARD, "CanFit", "st", "/var/lib/thaw/images", "1",
+                  typed=("/var/lib/thaw/images", "uint64 1"))
         self.both(PAGER, "ListSessions")
         self.both(PAGER, "GetSession", "s", "here", typed=("here",))
 
@@ -102,6 +110,8 @@ class OnTheBus(VmTestCase):
                 (RESTORE, "StopInstance", ("st", "absent", "0"), "NoSuchInstance"),
                 (RESTORE, "CancelJob", ("u", "99999"), "NoSuchJob"),
                 (RESTORE, "GetJob", ("u", "99999"), "NoSuchJob"),
+                (GUARD, "GetVolume", ("s", "absent"), "NoSuchVolume"),
+                (GUARD, "Release", ("stt", "/proc", "0", "0"), "NoSuchVolume"),
                 (PAGER, "GetSession", ("s", "absent"), "NoSuchSession"),
                 (PAGER, "CloseSession", ("st", "absent", "0"), "NoSuchSession")):
             with self.subTest(method=method):
@@ -124,8 +134,7 @@ class OnTheBus(VmTestCase):
             self.fail("shares need a VMM with virtio-fs")
 
     def test_log_control(self):
-        for service in (RESTORE[0], PAGER[0]):
-            unit = "thaw-restored.service" if service == RESTORE[0] else "thaw-pagerd.service"
+        for unit in ("thaw-restored.service", "thaw-pagerd.service", "thaw-diskguardd.service"):
             self.lab.run(["systemctl", "service-log-level", unit, "debug"], check=True)
             self.assertEqual(self.lab.run(["systemctl", "service-log-level", unit]).out.strip(),
                              "debug")

@@ -16,6 +16,7 @@ from .testcase import LabTestCase
 STANDIN = f"{TEST_PROGRAMS}/thaw-standin-vmm"
 PROFILES = "/etc/thaw-standin"
 RESTORE = ("org.thaw.restore1", "/org/thaw/restore1", "org.thaw.restore1.Manager")
+GUARD = ("org.thaw.diskguard1", "/org/thaw/diskguard1", "org.thaw.diskguard1.Manager")
 PAGER = ("org.thaw.pager1", "/org/thaw/pager1", "org.thaw.pager1.Manager")
 JOB = "org.thaw.restore1.Job"
 SESSION = "org.thaw.pager1.Session"
