@@ -84,13 +84,14 @@ Result<> write_small(int directory, const char* name, std::string_view content, 
     });
     if (raw < 0) return fail_errno(errno, "make {}", name);
     const Fd file(raw);
-    auto written = write_all(file.get(), content);
-    if (written && (fchmod(file.get(), mode) < 0 || retry([&] { return fsync(raw); }) < 0 ||
-                    retry([&] { return renameat(directory, kFreshSmall, directory, name); }) < 0))
-        written = fail_errno(errno, "write {}", name);
-    if (!written) {
+    const auto size = static_cast<ssize_t>(content.size());
+    errno = EIO; // of a short write, which sets none
+    if (retry([&] { return write(raw, content.data(), content.size()); }) != size ||
+        fchmod(raw, mode) < 0 || retry([&] { return fsync(raw); }) < 0 ||
+        retry([&] { return renameat(directory, kFreshSmall, directory, name); }) < 0) {
+        const int error = errno;
         unlinkat(directory, kFreshSmall, 0);
-        return written;
+        return fail_errno(error, "write {}", name);
     }
     return sync_directory(directory);
 }

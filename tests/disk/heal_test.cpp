@@ -202,5 +202,24 @@ TEST_F(DiskHeal, OnAFullDiskDamageStaysAndIsSaid) {
     EXPECT_EQ(state(volume_), "degraded");
 }
 
+TEST_F(DiskHeal, RunningOutOfRoomHalfwayTakesNothing) {
+    ASSERT_EQ(truncate(chunk(3).c_str(), 4096), 0);
+    make_file(*disk_ / "some");
+    const Fd some(open((*disk_ / "some").c_str(), O_RDWR | O_CLOEXEC));
+    ASSERT_EQ(fallocate(some.get(), 0, 0, 4 * kMiB), 0);
+    ASSERT_EQ(fill(*disk_ / "fill"), ENOSPC);
+    ASSERT_EQ(ftruncate(some.get(), 0), 0);
+    const auto before = disk_->space().available;
+    ASSERT_GE(before, 3 * kMiB);
+    const auto report = reserve::heal(volume_, {});
+    ASSERT_TRUE(report);
+    ASSERT_EQ(report->problems.size(), 1u);
+    EXPECT_EQ(report->problems[0].error.code(), ENOSPC);
+    struct stat st{};
+    ASSERT_EQ(stat(chunk(3).c_str(), &st), 0);
+    EXPECT_EQ(st.st_size, 4096);
+    EXPECT_NEAR(double(disk_->space().available), double(before), 64.0 * 1024);
+}
+
 } // namespace
 } // namespace thaw::test
