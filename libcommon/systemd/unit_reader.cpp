@@ -2,6 +2,7 @@
 #include "systemd/unit_reader.hpp"
 
 #include "bus/errors.hpp"
+#include "bus/properties.hpp"
 
 #include <string_view>
 
@@ -36,15 +37,9 @@ Result<> read_property(BusMessage& message, std::string_view name, UnitState& st
 
 Result<UnitState> read_state(BusMessage& message) {
     UnitState state;
-    THAW_CHECK(message.enter_container('a', "{sv}"));
-    while (true) {
-        THAW_TRY(const bool more, message.enter_container('e', "sv"));
-        if (!more) break;
-        const char* name = nullptr;
-        THAW_CHECK(message.read("s", &name));
-        THAW_CHECK(read_property(message, name, state));
-        THAW_CHECK(message.exit_container());
-    }
+    THAW_CHECK(for_each_property(message, [&](std::string_view name) {
+        return read_property(message, name, state);
+    }));
     if (state.active_state.empty()) return fail(EBADMSG, "systemd told no ActiveState");
     return state;
 }

@@ -2,6 +2,7 @@
 #include "create_request.hpp"
 
 #include "bus/errors.hpp"
+#include "bus/properties.hpp"
 #include "core/names.hpp"
 #include "image/manifest.hpp"
 
@@ -94,16 +95,9 @@ Result<> read_option(BusMessage& message, std::string_view key, CreateRequest& r
 }
 
 Result<> read_options(BusMessage& message, CreateRequest& request) {
-    THAW_CHECK(message.enter_container('a', "{sv}"));
-    for (;;) {
-        THAW_TRY(const bool more, message.enter_container('e', "sv"));
-        if (!more) break;
-        const char* key = nullptr;
-        THAW_CHECK(message.read("s", &key));
-        THAW_CHECK(read_option(message, key, request));
-        THAW_CHECK(message.exit_container());
-    }
-    return message.exit_container();
+    return for_each_property(message, [&](std::string_view key) {
+        return read_option(message, key, request);
+    });
 }
 
 // The memory file decides what can be served.

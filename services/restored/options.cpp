@@ -3,6 +3,7 @@
 
 #include "api/restore1.hpp"
 #include "bus/errors.hpp"
+#include "bus/properties.hpp"
 
 #include <algorithm>
 
@@ -78,19 +79,13 @@ Result<> read_option(BusMessage& message, std::string_view key, RestoreOptions& 
 
 Result<RestoreOptions> read_options(BusMessage& message, const Config& config) {
     RestoreOptions options{.load_timeout = config.load_timeout};
-    THAW_CHECK(message.enter_container('a', "{sv}"));
-    while (true) {
-        THAW_TRY(const bool more, message.enter_container('e', "sv"));
-        if (!more) break;
-        const char* key = nullptr;
-        THAW_CHECK(message.read("s", &key));
+    THAW_CHECK(for_each_property(message, [&](std::string_view key) -> Result<> {
         if (auto done = read_option(message, key, options); !done)
             return std::unexpected(
                 std::move(done).error().with_context(key).with_bus_name(kErrorInvalidArgs)
             );
-        THAW_CHECK(message.exit_container());
-    }
-    THAW_CHECK(message.exit_container());
+        return {};
+    }));
     return options;
 }
 

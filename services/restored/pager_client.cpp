@@ -2,6 +2,7 @@
 #include "pager_client.hpp"
 
 #include "api/pager1.hpp"
+#include "bus/properties.hpp"
 
 #include <string_view>
 
@@ -48,15 +49,9 @@ Result<> read_property(BusMessage& message, std::string_view name, PagerSession&
 
 Result<PagerSession> parse_session(BusMessage& message) {
     PagerSession session{.present = true};
-    THAW_CHECK(message.enter_container('a', "{sv}"));
-    while (true) {
-        THAW_TRY(const bool more, message.enter_container('e', "sv"));
-        if (!more) break;
-        const char* name = nullptr;
-        THAW_CHECK(message.read("s", &name));
-        THAW_CHECK(read_property(message, name, session));
-        THAW_CHECK(message.exit_container());
-    }
+    THAW_CHECK(for_each_property(message, [&](std::string_view name) {
+        return read_property(message, name, session);
+    }));
     return session;
 }
 

@@ -4,6 +4,7 @@
 
 #include "api/pager1.hpp"
 #include "api/restore1.hpp"
+#include "bus/properties.hpp"
 #include "exit_codes.hpp"
 
 #include <unistd.h>
@@ -78,6 +79,21 @@ bool is_basic(char type) {
     return std::string_view("sogbynqiuxtd").find(type) != std::string::npos;
 }
 
+// A message that was sent has its serial number for good.
+Result<BusMessage> copy_call(const Bus& bus, const BusMessage& sent) {
+    auto* source = sent.get();
+    THAW_TRY(
+        auto copy, bus.new_call(
+                       sd_bus_message_get_destination(source), sd_bus_message_get_path(source),
+                       sd_bus_message_get_interface(source), sd_bus_message_get_member(source)
+                   )
+    );
+    int r = sd_bus_message_rewind(source, 1);
+    if (r >= 0) r = sd_bus_message_copy(copy.get(), source, 1);
+    if (r < 0) return fail_errno(-r, "repeat call");
+    return copy;
+}
+
 } // namespace
 
 std::string Properties::text(const std::string& name) const {
@@ -129,16 +145,10 @@ Result<nlohmann::json> read_variant(BusMessage& message) {
 
 Result<Properties> read_properties(BusMessage& message) {
     Properties properties;
-    THAW_CHECK(message.enter_container('a', "{sv}"));
-    for (;;) {
-        THAW_TRY(const bool more, message.enter_container('e', "sv"));
-        if (!more) break;
-        const char* name = nullptr;
-        THAW_CHECK(message.read("s", &name));
-        THAW_TRY(properties.values[name], read_variant(message));
-        THAW_CHECK(message.exit_container());
-    }
-    THAW_CHECK(message.exit_container());
+    THAW_CHECK(for_each_property(message, [&](std::string_view name) -> Result<> {
+        THAW_TRY(properties.values[std::string(name)], read_variant(message));
+        return {};
+    }));
     return properties;
 }
 
@@ -170,9 +180,23 @@ Result<Client> Client::open(const OutputOptions& options) {
 }
 
 Result<BusMessage> Client::call(const BusMessage& message, Microseconds timeout) {
+    const bool may_ask = ask_password_ && geteuid() != 0;
+    if (timeout == 0 && may_ask) timeout = kInteractiveTimeout;
+    auto reply = call_once(message, timeout);
+    if (reply || !may_ask || agent_ ||
+        reply.error().bus_name() != kErrorInteractiveAuthorizationRequired)
+        return reply;
+    // Only now: most calls need nobody's password, and on a desktop its own agent asks.
+    auto agent = PolkitAgent::start();
+    if (!agent) return reply;
+    agent_.emplace(std::move(*agent));
+    THAW_TRY(const auto again, copy_call(bus_, message));
+    return call_once(again, timeout);
+}
+
+Result<BusMessage> Client::call_once(const BusMessage& message, Microseconds timeout) {
     sd_bus_error error = SD_BUS_ERROR_NULL;
     sd_bus_message* reply = nullptr;
-    if (timeout == 0 && ask_password_ && geteuid() != 0) timeout = kInteractiveTimeout;
     const int r = sd_bus_call(bus_.get(), message.get(), timeout, &error, &reply);
     if (r >= 0) return BusMessage::adopt(reply);
     const char* destination = sd_bus_message_get_destination(message.get());
