@@ -6,11 +6,13 @@
 #include "bus/bus.hpp"
 #include "core/text.hpp"
 #include "output.hpp"
+#include "polkit_agent.hpp"
 
 #include <nlohmann/json.hpp>
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -39,7 +41,8 @@ public:
         return bus_.new_call(destination, path, interface, member);
     }
     // Sends and waits. EHOSTUNREACH when the service is not there (and cannot be activated).
-    // timeout 0: the bus default, or long enough for a password where one may be asked for.
+    // timeout 0: the bus default, or long enough for a password where one may be asked for. Where
+    // nobody is there to ask, polkit's agent for terminals is started and the call sent again.
     Result<BusMessage> call(const BusMessage& message, Microseconds timeout = 0);
     // new_call() + append() + call() on restore1's Manager.
     template <class... Args>
@@ -64,8 +67,10 @@ public:
 
 private:
     Client(Bus bus, bool ask_password) : bus_(std::move(bus)), ask_password_(ask_password) {}
+    Result<BusMessage> call_once(const BusMessage& message, Microseconds timeout);
     Bus bus_;
     bool ask_password_;
+    std::optional<PolkitAgent> agent_;
 };
 
 // Reads a value of any basic type, or an array of them, as JSON.

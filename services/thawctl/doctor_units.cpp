@@ -32,6 +32,34 @@ Result<bool> has_owner(Client& client, const char* name) {
     return owned != 0;
 }
 
+// The bus starts it when it is first asked for.
+Result<bool> is_activatable(Client& client, std::string_view name) {
+    THAW_TRY(
+        auto reply,
+        client.simple(kDriver, "/org/freedesktop/DBus", kDriver, "ListActivatableNames", "")
+    );
+    THAW_CHECK(reply.enter_container('a', "s"));
+    while (true) {
+        const char* known = nullptr;
+        THAW_CHECK(reply.read("s", &known));
+        if (known == nullptr) return false; // the end of the array
+        if (name == known) return true;
+    }
+}
+
+void check_polkit(Client& client, Findings& findings) {
+    constexpr const char* kPolkit = "org.freedesktop.PolicyKit1";
+    const bool running = has_owner(client, kPolkit).value_or(false);
+    const bool there = running || is_activatable(client, kPolkit).value_or(false);
+    findings.push_back(
+        {"bus.polkit", there ? Verdict::Ok : Verdict::Note,
+         running ? "polkit is on the bus"
+         : there ? "polkit starts when it is asked"
+                 : "polkit is not installed",
+         there ? "" : "without polkit only root may restore and stop VMs"}
+    );
+}
+
 void check_name(Client& client, const char* name, const char* unit, Findings& findings) {
     const auto owned = has_owner(client, name);
     const bool good = owned && *owned;
@@ -124,13 +152,7 @@ void check_bus(Result<Client>& client, Findings& findings) {
     findings.push_back({"bus", Verdict::Ok, "the system bus answers", ""});
     check_name(*client, restore1::kBusName, "thaw-restored.service", findings);
     check_name(*client, pager1::kBusName, "thaw-pagerd.service", findings);
-    const auto polkit = has_owner(*client, "org.freedesktop.PolicyKit1");
-    const bool there = polkit && *polkit;
-    findings.push_back(
-        {"bus.polkit", there ? Verdict::Ok : Verdict::Note,
-         there ? "polkit is on the bus" : "polkit is not running",
-         there ? "" : "without polkit only root may restore and stop VMs"}
-    );
+    check_polkit(*client, findings);
 }
 
 void check_units(Client& client, Findings& findings) {

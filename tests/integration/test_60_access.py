@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Who may do what: polkit for the restore manager, uid 0 for the pager, the bus policy for names."""
 
+import os
+import select
+import subprocess
+import time
+
 from thawlab import busctl, journal
 from thawlab.vms import PAGER, RESTORE, VmTestCase
 
@@ -33,6 +38,31 @@ class Access(VmTestCase):
         self.assert_nothing_left("not-mine")
         self.assertTrue(journal(self.lab, "_SYSTEMD_UNIT=thaw-restored.service",
                                 "THAW_INSTANCE=not-mine"))
+
+    def test_visitor_with_the_admins_password(self):
+        """On a terminal thawctl brings polkit's own agent along, as systemctl does."""
+        self.lab.run(["sh", "-c", "echo root:ice | chpasswd"], check=True)
+        self._names.append("asked")
+        main, sub = os.openpty()
+        command = self.lab.argv(["setsid", "--ctty", "--wait", "thawctl", "restore", "asked",
+                                 "small", "--memory-backend", "uffd"], user="visitor")
+        with subprocess.Popen(command, stdin=sub, stdout=sub, stderr=sub) as process:
+            os.close(sub)
+            said = b""
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline:
+                ready, _, _ = select.select([main], [], [], 0.2)
+                try:
+                    said += os.read(main, 4096) if ready else b""
+                except OSError:
+                    break  # every other end is closed
+                if said.endswith(b"Password: "):
+                    os.write(main, b"ice\n")
+                    said += b"(typed)"
+            os.close(main)
+            self.assertEqual(process.wait(10), 0, said.decode(errors="replace"))
+        self.assertIn(b"(typed)", said)
+        self.assert_running("asked")
 
     def test_visitor_may_look(self):
         for arguments in ((*RESTORE, "ListInstances"), (*RESTORE, "ListJobs"),

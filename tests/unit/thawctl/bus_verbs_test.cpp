@@ -118,6 +118,7 @@ TEST_F(BusVerbs, CtrlCCancelsTheJob) {
     EXPECT_EQ(result.exit_code, 7) << result.err;
     EXPECT_TRUE(has(result.err, "Canceling job 7")) << result.err;
     EXPECT_TRUE(has(result.err, "canceled on request")) << result.err;
+    ASSERT_FALSE(fake_->calls.empty());
     EXPECT_EQ(fake_->calls.back(), "CancelJob 7");
 }
 
