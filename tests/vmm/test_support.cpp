@@ -14,6 +14,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <stdexcept>
 
 namespace thaw::standin::test {
 namespace {
@@ -60,8 +61,9 @@ bool eventually(const std::function<bool()>& predicate) {
 }
 
 WorkDirectory::WorkDirectory() {
-    char name[] = "/tmp/standin-test-XXXXXX";
-    path_ = ::mkdtemp(name);
+    const char* parent = std::getenv("TMPDIR");
+    path_ = std::string(parent != nullptr ? parent : "/tmp") + "/standin-test-XXXXXX";
+    if (::mkdtemp(path_.data()) == nullptr) throw std::runtime_error("mkdtemp " + path_);
 }
 
 WorkDirectory::~WorkDirectory() {

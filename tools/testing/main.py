@@ -33,7 +33,7 @@ class Suites:
                                                           "-Doptimization=1"],
                                      multiplier=5)
         self.fuzzers = BuildFolder("build-fuzz", ["-Dfuzzers=true", "-Dtests=true", "-Ddocs=false"],
-                                   compiler=("clang-19", "clang++-19"))
+                                   compiler=("clang-19", "clang++-19"), targets=["fuzzers"])
 
     def unit(self):
         return self.gcc.run_suite("unit")

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Build folders, and the tests that meson knows."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections import Counter
 
 from outcome import Outcome, failure
@@ -16,11 +18,12 @@ SOURCE_ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..
 class BuildFolder:
     """One configured build: made when it is first asked for, built once per run."""
 
-    def __init__(self, name, options=(), compiler=("gcc", "g++"), multiplier=1):
+    def __init__(self, name, options=(), compiler=("gcc", "g++"), multiplier=1, targets=()):
         self.path = os.path.join(SOURCE_ROOT, name)
         self.options = list(options)
         self.compiler = compiler
         self.multiplier = multiplier
+        self.targets = list(targets)  # none: everything
         self._built = None
 
     def _environment(self):
@@ -56,7 +59,7 @@ class BuildFolder:
         return done.returncode == 0
 
     def _compile(self):
-        done = subprocess.run(["ninja", "-C", self.path, "--quiet", "-k", "0"],
+        done = subprocess.run(["ninja", "-C", self.path, "--quiet", "-k", "0", *self.targets],
                               env=self._environment(), check=False)
         return done.returncode == 0
 
@@ -76,11 +79,25 @@ class BuildFolder:
         command = ["meson", "test", "-C", self.path, "--suite", f"thaw:{suite}", "--no-rebuild",
                    "--print-errorlogs", "--logbase", f"log-{suite}",
                    "--timeout-multiplier", str(self.multiplier)]
-        done = subprocess.run(command, env=dict(os.environ, **(env or {})), check=False)
+        with _temporary_folder() as folder:
+            done = subprocess.run(command, env=dict(os.environ, TMPDIR=folder, **(env or {})),
+                                  check=False)
+            left = sorted(os.listdir(folder))
         outcome = _count(os.path.join(self.path, "meson-logs", f"log-{suite}.json"))
         if done.returncode != 0 and outcome.failed == 0:
             outcome.failed = 1
+        if left:
+            print(f"suite {suite} left behind: {' '.join(left)}")
+            outcome.failed += 1
         return outcome
+
+
+@contextlib.contextmanager
+def _temporary_folder():
+    """Short, for socket paths, and open to the other users that tests become."""
+    with tempfile.TemporaryDirectory(prefix="thaw-", ignore_cleanup_errors=True) as folder:
+        os.chmod(folder, 0o755)
+        yield folder
 
 
 def _count(log):

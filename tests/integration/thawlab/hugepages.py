@@ -5,7 +5,7 @@ import contextlib
 import fcntl
 
 _POOL = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
-_LOCK = "/run/lock/thaw-hugepages.lock"
+_LOCK = "/run/thaw-hugepages.lock"
 
 
 def _read():

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "bus/errors.hpp"
 #include "bus/vtable.hpp"
-#include "bus_fixture.hpp"
+#include "fakes/bus_fixture.hpp"
 
 #include <sys/wait.h>
 #include <unistd.h>

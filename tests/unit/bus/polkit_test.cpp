@@ -2,7 +2,7 @@
 #include "bus/errors.hpp"
 #include "bus/polkit.hpp"
 #include "bus/vtable.hpp"
-#include "bus_fixture.hpp"
+#include "fakes/bus_fixture.hpp"
 
 #include <sys/wait.h>
 #include <unistd.h>

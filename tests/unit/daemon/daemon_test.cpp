@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/daemon.hpp"
-#include "fakes/private_bus.hpp"
-#include "fakes/run_until.hpp"
+#include "fakes/bus_fixture.hpp"
 #include "notify_socket.hpp"
 
 #include <gtest/gtest.h>
@@ -23,17 +22,8 @@ namespace {
 constexpr const char* kName = "org.thaw.tiny1";
 
 // The tiny daemon as a process, its output in a pipe.
-class Daemon : public ::testing::Test {
+class Daemon : public BusTest {
 public:
-    void SetUp() override {
-        auto made = EventLoop::create();
-        ASSERT_TRUE(made);
-        loop.emplace(std::move(*made));
-        auto started = fakes::PrivateBus::start();
-        if (!started && started.error().code() == ENOENT) GTEST_SKIP() << "no dbus-daemon";
-        ASSERT_TRUE(started) << started.error().message();
-        bus = std::move(*started);
-    }
     void TearDown() override {
         if (pid <= 0) return;
         kill(pid, SIGKILL);
@@ -69,15 +59,13 @@ public:
         return std::nullopt;
     }
     bool name_is_owned() {
-        auto connection = bus->connect(*loop);
+        auto connection = connect();
         std::optional<bool> owned;
-        auto slot = connection->watch_name(kName, [&](bool now) { owned = now; });
+        auto slot = connection.watch_name(kName, [&](bool now) { owned = now; });
         fakes::run_until(*loop, [&] { return owned.has_value(); });
         return owned.value_or(false);
     }
 
-    std::optional<EventLoop> loop;
-    std::unique_ptr<fakes::PrivateBus> bus;
     NotifySocket manager;
     std::map<std::string, std::string> environment;
     pid_t pid = -1;
@@ -90,7 +78,7 @@ private:
         dup2(out, STDOUT_FILENO);
         dup2(out, STDERR_FILENO);
         setenv("TINY_DAEMON", mode.c_str(), 1);
-        setenv("DBUS_SYSTEM_BUS_ADDRESS", bus->address().c_str(), 1);
+        setenv("DBUS_SYSTEM_BUS_ADDRESS", daemon->address().c_str(), 1);
         for (const auto& [key, value] : environment)
             setenv(key.c_str(), value.c_str(), 1);
         if (environment.contains("LISTEN_FDS")) {
@@ -176,7 +164,7 @@ TEST_F(Daemon, FailureOfTheServiceIsToldAndLeavesNoName) {
 }
 
 TEST_F(Daemon, TakenNameEndsIt) {
-    auto other = bus->connect(*loop);
+    auto other = daemon->connect(*loop);
     ASSERT_TRUE(other);
     bool owned = false;
     auto slot = other->request_name(kName, [&](Result<> done) { owned = done.has_value(); });
@@ -189,13 +177,13 @@ TEST_F(Daemon, TakenNameEndsIt) {
 TEST_F(Daemon, LossOfTheBusEndsIt) {
     run("");
     ASSERT_TRUE(told("READY=1"));
-    bus->kill();
+    daemon->kill();
     EXPECT_TRUE(told(fmt::format("ERRNO={}", ECONNRESET)));
     EXPECT_EQ(wait_for_exit(), 1);
 }
 
 TEST_F(Daemon, WithoutABusItFails) {
-    bus->kill();
+    daemon->kill();
     run("");
     EXPECT_EQ(wait_for_exit(), 1);
     EXPECT_NE(text().find("tiny-daemon failed"), std::string::npos);
@@ -221,7 +209,7 @@ TEST_F(Daemon, WatchdogIsNotFedWhileTheLoopHangs) {
 TEST_F(Daemon, LogLevelIsSetByOptionAndByBus) {
     run("", {"--log-level=debug"});
     ASSERT_TRUE(told("READY=1"));
-    auto client = bus->connect(*loop);
+    auto client = daemon->connect(*loop);
     ASSERT_TRUE(client);
     auto message = client->new_call(
         kName, "/org/freedesktop/LogControl1", "org.freedesktop.DBus.Properties", "Get"

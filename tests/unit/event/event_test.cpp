@@ -3,6 +3,7 @@
 #include "core/pidfd.hpp"
 #include "core/scm.hpp"
 #include "event/event.hpp"
+#include "temporary_directory.hpp"
 
 #include <gtest/gtest.h>
 
@@ -261,9 +262,8 @@ TEST(EventDeathTest, AnExceptionEndsTheProcess) {
 }
 
 TEST(EventWatchdog, PingsTheManager) {
-    std::string folder = "/tmp/thaw-test-XXXXXX";
-    ASSERT_NE(mkdtemp(folder.data()), nullptr);
-    const std::string path = folder + "/notify";
+    const test::TemporaryDirectory folder;
+    const std::string path = folder / "notify";
     const Fd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = {}};
     path.copy(address.sun_path, sizeof(address.sun_path) - 1);
@@ -285,8 +285,6 @@ TEST(EventWatchdog, PingsTheManager) {
     EXPECT_GE(pings, 4);
     for (const char* name : {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})
         unsetenv(name);
-    unlink(path.c_str());
-    rmdir(folder.c_str());
 }
 
 } // namespace

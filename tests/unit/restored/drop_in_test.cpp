@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "temporary_directory.hpp"
 #include "unit_drop_in.hpp"
 
 #include <gtest/gtest.h>
@@ -59,15 +60,8 @@ TEST(DropIn, EachVmHasAUserOfItsOwn) {
 
 class DropInFileTest : public ::testing::Test {
 protected:
-    void SetUp() override {
-        std::string name = "/tmp/thaw-drop-in-XXXXXX";
-        ASSERT_NE(mkdtemp(name.data()), nullptr);
-        folder_ = name;
-        path_ = folder_ + "/thaw-firecracker@a.service.d/50-thaw.conf";
-    }
-    void TearDown() override { fs::remove_all(folder_); }
-    std::string folder_;
-    std::string path_;
+    test::TemporaryDirectory folder_;
+    std::string path_ = folder_ / "thaw-firecracker@a.service.d/50-thaw.conf";
 };
 
 TEST_F(DropInFileTest, ComesAndGoesWithItsFolder) {
@@ -78,7 +72,7 @@ TEST_F(DropInFileTest, ComesAndGoesWithItsFolder) {
     text << file.rdbuf();
     EXPECT_EQ(text.str(), "two\n");
     ASSERT_TRUE(remove_drop_in(path_));
-    EXPECT_TRUE(fs::is_empty(folder_));
+    EXPECT_TRUE(fs::is_empty(folder_.path()));
     EXPECT_TRUE(remove_drop_in(path_));
 }
 
@@ -95,9 +89,11 @@ TEST_F(DropInFileTest, AnAdminsDropInStays) {
 TEST_F(DropInFileTest, TheTimeStampMovesWithEveryDropIn) {
     timespec last = {};
     for (int i = 0; i < 50; ++i) {
-        ASSERT_TRUE(write_drop_in(fmt::format("{}/u{}.service.d/50-thaw.conf", folder_, i), "x"));
+        ASSERT_TRUE(
+            write_drop_in(fmt::format("{}/u{}.service.d/50-thaw.conf", folder_.path(), i), "x")
+        );
         struct stat st = {};
-        ASSERT_EQ(stat(folder_.c_str(), &st), 0);
+        ASSERT_EQ(stat(folder_.path().c_str(), &st), 0);
         EXPECT_TRUE(st.st_mtim.tv_sec != last.tv_sec || st.st_mtim.tv_nsec != last.tv_nsec) << i;
         last = st.st_mtim;
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "records.hpp"
+#include "temporary_directory.hpp"
 
 #include <gtest/gtest.h>
 
@@ -36,16 +37,10 @@ Record sample() {
 
 class RecordStoreTest : public ::testing::Test {
 protected:
-    void SetUp() override {
-        std::string name = "/tmp/thaw-records-XXXXXX";
-        ASSERT_NE(mkdtemp(name.data()), nullptr);
-        folder_ = name;
-    }
-    void TearDown() override { std::filesystem::remove_all(folder_); }
     void put(const std::string& name, std::string_view text) const {
-        std::ofstream(folder_ + "/" + name) << text;
+        std::ofstream(folder_ / name) << text;
     }
-    std::string folder_;
+    test::TemporaryDirectory folder_;
 };
 
 TEST(Record, SurvivesAsText) {
@@ -100,7 +95,7 @@ TEST(Record, WhatCouldNotBeIsRefused) {
 }
 
 TEST_F(RecordStoreTest, LoadsWhatWasSavedAndNamesTheDamaged) {
-    const RecordStore store(folder_);
+    const RecordStore store(folder_.path());
     ASSERT_TRUE(store.save(sample()));
     put("bad.json", "{");
     put("other.json", format_record(sample())); // speaks of a-b
@@ -116,11 +111,11 @@ TEST_F(RecordStoreTest, LoadsWhatWasSavedAndNamesTheDamaged) {
     ASSERT_TRUE(store.remove("a-b"));
     ASSERT_TRUE(store.remove("a-b"));
     EXPECT_TRUE(store.load()->records.empty());
-    EXPECT_FALSE(RecordStore(folder_ + "/absent").load());
+    EXPECT_FALSE(RecordStore(folder_ / "absent").load());
 }
 
 TEST_F(RecordStoreTest, NumbersAndPolicyAreKept) {
-    const RecordStore store(folder_);
+    const RecordStore store(folder_.path());
     EXPECT_EQ(store.last_job_id().value_or(9), 0U);
     ASSERT_TRUE(store.save_last_job_id(4000000000U));
     EXPECT_EQ(store.last_job_id().value_or(9), 4000000000U);

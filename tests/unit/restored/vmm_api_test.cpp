@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "fakes/run_until.hpp"
 #include "http_vmm.hpp"
+#include "temporary_directory.hpp"
 #include "vmm_api.hpp"
 
 #include <gtest/gtest.h>
@@ -20,9 +21,6 @@ using testing::HttpVmm;
 class VmmApiTest : public ::testing::Test {
 protected:
     void SetUp() override {
-        std::string name = "/tmp/thaw-vmm-api-XXXXXX";
-        ASSERT_NE(mkdtemp(name.data()), nullptr);
-        folder_ = name;
         auto loop = EventLoop::create();
         ASSERT_TRUE(loop);
         loop_.emplace(std::move(*loop));
@@ -31,11 +29,8 @@ protected:
         api_ = std::move(*api);
         vmm_.emplace(*loop_, socket());
     }
-    void TearDown() override {
-        vmm_.reset();
-        std::filesystem::remove_all(folder_);
-    }
-    std::string socket() const { return folder_ + "/api.sock"; }
+    void TearDown() override { vmm_.reset(); }
+    std::string socket() const { return folder_ / "api.sock"; }
 
     HttpRequest request(Microseconds timeout = 5 * kUsecPerSec) const {
         return {
@@ -60,7 +55,7 @@ protected:
         return reply ? 0 : reply.error().code();
     }
 
-    std::string folder_;
+    test::TemporaryDirectory folder_;
     std::optional<EventLoop> loop_;
     std::unique_ptr<VmmApi> api_;
     std::optional<HttpVmm> vmm_;

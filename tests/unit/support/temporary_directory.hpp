@@ -17,7 +17,9 @@ namespace thaw::test {
 class TemporaryDirectory {
 public:
     TemporaryDirectory() {
-        std::string name = "/tmp/thaw-test-XXXXXX";
+        // Short: sockets are made in it, whose paths may have 107 bytes.
+        const char* parent = std::getenv("TMPDIR");
+        std::string name = std::string(parent != nullptr ? parent : "/tmp") + "/thaw-test-XXXXXX";
         if (mkdtemp(name.data())) path_ = name;
         EXPECT_FALSE(path_.empty()) << "mkdtemp";
     }

@@ -5,6 +5,7 @@
 
 #include "core/scm.hpp"
 #include "core/text.hpp"
+#include "temporary_directory.hpp"
 
 #include <gtest/gtest.h>
 
@@ -28,9 +29,6 @@ namespace thaw::test {
 class NotifySocket {
 public:
     NotifySocket() {
-        char pattern[] = "/tmp/thaw-notify-XXXXXX";
-        directory_ = mkdtemp(pattern);
-        path_ = directory_ + "/notify";
         socket_ = Fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
         sockaddr_un address{};
         address.sun_family = AF_UNIX;
@@ -42,11 +40,7 @@ public:
     }
     NotifySocket(const NotifySocket&) = delete;
     NotifySocket& operator=(const NotifySocket&) = delete;
-    ~NotifySocket() {
-        unsetenv("NOTIFY_SOCKET");
-        unlink(path_.c_str());
-        rmdir(directory_.c_str());
-    }
+    ~NotifySocket() { unsetenv("NOTIFY_SOCKET"); }
 
     struct Message {
         std::string text;
@@ -68,8 +62,8 @@ public:
     const std::string& path() const { return path_; }
 
 private:
-    std::string directory_;
-    std::string path_;
+    TemporaryDirectory directory_;
+    std::string path_ = directory_ / "notify";
     Fd socket_;
 };
 

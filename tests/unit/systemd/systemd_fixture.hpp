@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include "fakes/bus_fixture.hpp"
 #include "fakes/fake_systemd.hpp"
-#include "fakes/private_bus.hpp"
-#include "fakes/run_until.hpp"
 #include "systemd/manager_client.hpp"
 
 #include <gtest/gtest.h>
@@ -18,18 +17,13 @@
 namespace thaw::test {
 
 // The client against the fake systemd on a real dbus-daemon, everything in one loop.
-class SystemdTest : public ::testing::Test {
+class SystemdTest : public BusTest {
 public:
     static constexpr const char* kUnit = "thaw-firecracker@web.service";
 
     void SetUp() override {
-        auto made = EventLoop::create();
-        ASSERT_TRUE(made);
-        loop.emplace(std::move(*made));
-        auto started = fakes::PrivateBus::start();
-        if (!started && started.error().code() == ENOENT) GTEST_SKIP() << "no dbus-daemon";
-        ASSERT_TRUE(started) << started.error().message();
-        daemon = std::move(*started);
+        BusTest::SetUp();
+        if (HasFatalFailure() || IsSkipped()) return;
         if (systemd_first()) start_systemd();
         bus.emplace(connect());
         client.emplace(*bus, *loop);
@@ -46,11 +40,6 @@ public:
         systemd = std::move(*fake);
         systemd->add_unit(kUnit);
         ASSERT_TRUE(until([&] { return systemd->owns_name(); }));
-    }
-    Bus connect() {
-        auto made = daemon->connect(*loop);
-        EXPECT_TRUE(made) << made.error().message();
-        return std::move(*made);
     }
     template <class Condition>
     bool until(Condition condition) {
@@ -93,8 +82,6 @@ public:
         return **state;
     }
 
-    std::optional<EventLoop> loop;
-    std::unique_ptr<fakes::PrivateBus> daemon;
     std::unique_ptr<fakes::FakeSystemd> systemd;
     std::optional<Bus> bus;
     std::optional<SystemdClient> client;
