@@ -92,5 +92,33 @@ inline constexpr std::string_view kLeaseRefused = "6cb999d54cbffed36ed9eeec45a18
 inline constexpr std::string_view kWritersPaused = "bd495822216ba0d2f05f0557ebb26131";
 // VMs that were paused for want of space run again.
 inline constexpr std::string_view kWritersResumed = "d8e91d7eb4012e5a2806785aed4fd38e";
+// A directory is shared with a VM.
+inline constexpr std::string_view kShareStarted = "6d0506340d403aa17664086f921e5fe3";
+// A share was asked for that cannot be.
+inline constexpr std::string_view kShareRefused = "8f20366cc974c9f53c4a522d3b1d01b0";
+// The daemon of a share did not start as it was asked for.
+inline constexpr std::string_view kShareStartFailed = "e4bb67e0dc909131c7726372b3c5c9e9";
+// A share is over.
+inline constexpr std::string_view kShareRemoved = "0266232fd30957561fbc7b190fdb7798";
+// A running share was found again after a restart.
+inline constexpr std::string_view kShareAdopted = "e27b4d0e61985a5f5e066a0be683f05e";
+// The daemon of a share ended as it should.
+inline constexpr std::string_view kShareDaemonEnded = "ca8f1e51889e8f752b29e4168bc016cf";
+// The daemon of a share failed.
+inline constexpr std::string_view kShareDaemonFailed = "9cdb7a665853d44868cd5e6b96b6d7f2";
+// A share is lost while its VM may live.
+inline constexpr std::string_view kShareLost = "567704bb3d7ea4d093d1a94e334f7c4d";
+// A share runs with less than was asked for.
+inline constexpr std::string_view kShareDegraded = "7820be5e059a3048a181e7b75f2e35f0";
+// A share passed a level of its budget.
+inline constexpr std::string_view kShareLevel = "aa1b7daca24ddeaf1d26ff355669ba85";
+// A share is out of descriptors.
+inline constexpr std::string_view kShareExhausted = "9ddb3171b07561c0ff0702e4fb21d1cc";
+// A share has descriptors to give again.
+inline constexpr std::string_view kShareRecovered = "d5589fa7c7d9c7405eeb9e47bb502ce5";
+// A churning cache is shared.
+inline constexpr std::string_view kShareChurns = "2f66dcdafea4908c3bd67255ef1173ce";
+// The limit of a running share was raised.
+inline constexpr std::string_view kShareLimitRaised = "99b719901ca60b64d4a658e036fd5bee";
 
 } // namespace thaw::message_id

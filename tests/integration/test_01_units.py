@@ -9,11 +9,13 @@ from thawlab import LabTestCase, escape, journal, unit, unit_state, vm_unit, wai
 _OWN_UNITS = ("thaw-diskguardd.service", "thaw-disk-low@x.target", "thaw-disk-critical@x.target",
               "thaw-disk-full@x.target", "thaw-disk-emergency.target", "thaw-restored.service", "thaw-pagerd.service", "thaw-pagerd.socket",
               "thaw-pager-workers.service", "thaw-firecracker@x.service",
+              "thaw-sharesd.service", "thaw-virtiofsd@x:y.service", "thaw-virtiofsd@x:y.socket",
               "thaw-instance@x.service", "thaw.slice", "system-thaw.slice", "thaw-x.slice")
 # Upper bounds of `systemd-analyze security`, in tenths.
 _EXPOSURE = {"thaw-diskguardd.service": 15, "thaw-pagerd.service": 6, "thaw-restored.service": 15,
              "thaw-pager-workers.service": 6, "thaw-firecracker@.service": 17,
-             "thaw-instance@.service": 21}
+             "thaw-instance@.service": 21, "thaw-sharesd.service": 20,
+             "thaw-virtiofsd@.service": 36}
 
 # Stands where the VMM would: makes the API socket and writes down what its sandbox shows.
 _PROBE = '''#!/usr/bin/python3

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// What the daemons of the shares say, from the journal: virtiofsd tells some things nowhere else,
+// and the exhaustion of its descriptors once in its life. Which unit a line comes from is the
+// journal's word, not the line's.
+
+#include "event/event.hpp"
+#include "exit_class.hpp"
+
+#include <functional>
+#include <memory>
+#include <string>
+
+struct sd_journal;
+
+namespace thaw::sharesd {
+
+// SyslogIdentifier= of thaw-virtiofsd@.service.
+inline constexpr const char* kDaemonIdentifier = "thaw-virtiofsd";
+
+class LogWatch {
+public:
+    using Handler = std::function<void(const std::string& unit, const std::string& line)>;
+    // From now on; without a journal nothing is ever heard.
+    static Result<std::unique_ptr<LogWatch>> start(EventLoop& loop, Handler handler);
+    ~LogWatch();
+    LogWatch(const LogWatch&) = delete;
+    LogWatch& operator=(const LogWatch&) = delete;
+
+    // What is there and was not delivered yet.
+    void drain();
+
+    // What a unit said since `since` (wall clock); reads the journal, for the time we were away.
+    static Result<> replay(
+        const std::string& unit, Microseconds since,
+        const std::function<void(const std::string& line)>& handler
+    );
+
+private:
+    LogWatch(sd_journal* journal, Handler handler)
+        : journal_(journal), handler_(std::move(handler)) {}
+    Result<> attach(EventLoop& loop);
+
+    sd_journal* journal_;
+    Handler handler_;
+    EventSource source_;
+    EventSource poll_;
+};
+
+} // namespace thaw::sharesd

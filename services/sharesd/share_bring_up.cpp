@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT
+#include "share_bring_up.hpp"
+
+#include "api/shares1.hpp"
+#include "core/names.hpp"
+#include "event/priorities.hpp"
+
+namespace thaw::sharesd {
+
+namespace error = shares1::error;
+
+namespace {
+
+// What a daemon said last reaches the journal a moment after its end.
+constexpr Microseconds kLastWords = 150 * kUsecPerMsec;
+
+std::unexpected<Error> not_started(std::string_view why) {
+    return fail_named(error::kStartFailed, ECHILD, "the share's daemon did not start: {}", why);
+}
+
+} // namespace
+
+ShareBringUp::ShareBringUp(
+    const Context& context, const Record& record, const Source* source, Done done
+)
+    : context_(context), record_(record), source_(source), done_(std::move(done)),
+      service_(share_service(record.vm, record.tag)),
+      socket_(share_socket_unit(record.vm, record.tag)) {
+    auto deadline = context_.loop.add_timer(
+        context_.config.start_timeout,
+        [this] { finish(not_started("systemd did not answer in time")); }, "share-start",
+        priority::kTimer
+    );
+    THAW_INVARIANT(deadline.has_value());
+    deadline_ = std::move(*deadline);
+    reset();
+}
+
+void ShareBringUp::arm(Microseconds delay, std::function<void()> then) {
+    auto timer = context_.loop.add_timer(delay, std::move(then), "share-settle", priority::kTimer);
+    THAW_INVARIANT(timer.has_value());
+    timer_ = std::move(*timer);
+}
+
+// A unit that failed stays loaded, and would be started with the settings of its last start.
+void ShareBringUp::reset() {
+    systemd_ = context_.systemd.reset_failed(socket_, [this](const Result<>&) {
+        systemd_ = context_.systemd.reset_failed(service_, [this](const Result<>&) { start(); });
+    });
+}
+
+void ShareBringUp::start() {
+    // The service requires its socket: both are one transaction.
+    systemd_ = context_.systemd.start_unit(service_, "replace", [this](Result<std::string> result) {
+        on_job(std::move(result));
+    });
+}
+
+void ShareBringUp::on_job(Result<std::string> result) {
+    if (!result) return finish(not_started(result.error().message()));
+    if (*result != "done") return on_job_failed(*result);
+    read(&ShareBringUp::on_unit);
+}
+
+void ShareBringUp::on_job_failed(std::string_view result) {
+    if (result == "dependency")
+        return finish(fail_named(
+            error::kSocketFailed, EADDRNOTAVAIL, "systemd could not make the socket {}",
+            paths::share_socket(record_.vm, record_.tag)
+        ));
+    finish(not_started(fmt::format("the job of {} ended as {}", service_, result)));
+}
+
+void ShareBringUp::read(void (ShareBringUp::*then)(const UnitState&)) {
+    systemd_ = context_.systemd.read_unit(service_, [this, then](Result<UnitState> unit) {
+        if (unit)
+            (this->*then)(*unit);
+        else
+            finish(not_started(unit.error().message()));
+    });
+}
+
+void ShareBringUp::on_unit(const UnitState& unit) {
+    if (unit.is_gone() || unit.main_pid <= 0) return died(unit);
+    up_.main_pid = unit.main_pid;
+    if (auto checked = check_daemon(unit.main_pid); !checked) {
+        // It ended while we looked: its unit knows more.
+        const int code = checked.error().code();
+        const bool gone = code == ENOENT || code == ESRCH;
+        if (gone && checked.error().bus_name().empty()) return read(&ShareBringUp::died);
+        return finish(std::unexpected(std::move(checked).error().with_bus_name(error::kStartFailed))
+        );
+    }
+    settle();
+}
+
+Result<> ShareBringUp::check_daemon(pid_t main_pid) {
+    THAW_TRY(const auto worker, worker_of(main_pid));
+    THAW_TRY(const auto limits, read_limits(worker));
+    up_.limit = limits.soft;
+    switch (judge_limit(record_.limit, limits.soft, record_.options.on_low_limit)) {
+    case LimitVerdict::Enough:
+        break;
+    case LimitVerdict::Degraded:
+        up_.degraded = true;
+        break;
+    case LimitVerdict::TooLow:
+        return fail_named(
+            error::kLimitTooLow, EMFILE,
+            "the daemon may open {} files instead of {}: this host gives no more (a smaller "
+            "LimitNOFILE=, or OnLowLimit=degraded, accepts that)",
+            limits.soft, record_.limit
+        );
+    }
+    return source_ == nullptr ? Result<>() : check_daemon_source(main_pid, *source_);
+}
+
+void ShareBringUp::settle() {
+    if (waits_) return confirm();
+    settling_ = true;
+    arm(context_.config.settle, [this] { confirm(); });
+}
+
+void ShareBringUp::on_log(LogHint hint, const std::string& line) {
+    if (hint == LogHint::Error || hint == LogHint::ProtocolError) last_error_ = line;
+    if (hint != LogHint::Waiting && hint != LogHint::Connected) return;
+    waits_ = true;
+    if (settling_) confirm();
+}
+
+void ShareBringUp::confirm() {
+    settling_ = false;
+    systemd_ = context_.systemd.read_unit(service_, [this](Result<UnitState> unit) {
+        if (!unit) return finish(not_started(unit.error().message()));
+        if (unit->is_gone() || unit->main_pid != up_.main_pid) return died(*unit);
+        finish(up_);
+    });
+}
+
+void ShareBringUp::died(const UnitState& unit) {
+    arm(kLastWords, [this, unit] {
+        const ExitQuestion question{
+            .unit = unit, .protocol_error_logged = false, .error_logged = true
+        };
+        const auto how = describe_exit(classify_exit(question), unit);
+        finish(
+            not_started(last_error_.empty() ? how : fmt::format("{}: {}", how, trim(last_error_)))
+        );
+    });
+}
+
+void ShareBringUp::finish(Result<Up> result) {
+    deadline_.reset();
+    timer_.reset();
+    systemd_.reset();
+    const auto done = std::move(done_);
+    done(std::move(result)); // `this` may be gone now
+}
+
+} // namespace thaw::sharesd

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: MIT
+// Start, end and what follows from it.
+#include "api/shares1.hpp"
+#include "event/priorities.hpp"
+#include "log/message_ids.hpp"
+#include "log_watch.hpp"
+#include "share.hpp"
+
+namespace thaw::sharesd {
+
+namespace error = shares1::error;
+
+namespace {
+
+// What a daemon said last reaches the journal a moment after its end.
+constexpr Microseconds kLastWords = 150 * kUsecPerMsec;
+
+} // namespace
+
+// ---- start ----------------------------------------------------------------------------------
+
+void Share::bring_up(const Source* source) {
+    protocol_error_logged_ = error_logged_ = false;
+    last_error_.clear();
+    bring_up_ = std::make_unique<ShareBringUp>(
+        context_, record_, source, [this](Result<ShareBringUp::Up> up) { on_up(std::move(up)); }
+    );
+}
+
+void Share::on_up(Result<ShareBringUp::Up> up) {
+    const auto finished = std::move(bring_up_);
+    source_ = {};
+    if (up) return take_up(*up);
+    if (started_) return abandon(std::move(up).error());
+    lose(up.error().bus_name(), up.error().message());
+}
+
+void Share::take_up(const ShareBringUp::Up& up) {
+    main_pid_ = worker_pid_ = up.main_pid;
+    effective_limit_ = up.limit;
+    degraded_ = up.degraded;
+    ending_daemon_ = false;
+    forget_use();
+    record_.ready = true;
+    record_.lost = false;
+    keep();
+    set_state(ShareState::Listening);
+    changed({"EffectiveLimit", "Degraded", "DescriptorBudget"});
+    if (degraded_)
+        log_event(
+            LogLevel::Warning, message_id::kShareDegraded, log_fields(),
+            "{}: the daemon may open {} files instead of {}", id_, effective_limit_, record_.limit
+        );
+    watch_vm();
+    service_watch_ =
+        context_.systemd.watch_unit(service_, [this](const UnitState& unit) { on_service(unit); });
+    poll();
+    if (auto done = std::exchange(started_, nullptr)) done({});
+}
+
+// The first start failed: nobody has heard of the share.
+void Share::abandon(Error error) {
+    log_event(
+        LogLevel::Error, message_id::kShareStartFailed, log_fields(), "{}: {}", id_, error.message()
+    );
+    remove("start-failed", [this, error = std::move(error)](const Result<>&) mutable {
+        if (auto done = std::exchange(started_, nullptr)) done(std::unexpected(std::move(error)));
+    });
+}
+
+void Share::adopt(Done done) {
+    started_ = std::move(done);
+    // The answer to AddShare never came: its caller asks again.
+    if (!record_.ready) {
+        remove("start-failed", [this](const Result<>&) {
+            if (auto told = std::exchange(started_, nullptr))
+                told(fail(ECANCELED, "its start was interrupted"));
+        });
+        return;
+    }
+    stopping_ = context_.systemd.read_unit(service_, [this](Result<UnitState> unit) {
+        if (unit) return on_adopted_unit(*unit);
+        log_warning(log_fields(), "{}: {}", id_, unit.error().message());
+        on_adopted_unit(UnitState{.active_state = "inactive"});
+    });
+}
+
+void Share::on_adopted_unit(const UnitState& unit) {
+    publish();
+    auto done = std::exchange(started_, nullptr);
+    if (record_.lost) {
+        state_ = ShareState::Failed;
+        watch_vm();
+        done({});
+        return;
+    }
+    const auto replayed =
+        LogWatch::replay(service_, record_.started, [this](const std::string& line) {
+            const auto hint = read_log_line(line);
+            protocol_error_logged_ |= hint == LogHint::ProtocolError;
+            error_logged_ |= hint == LogHint::Error;
+        });
+    if (!replayed) log_debug(log_fields(), "{}: {}", id_, replayed.error().message());
+    if (unit.is_gone() || unit.main_pid <= 0) {
+        watch_vm();
+        state_ = record_.connected ? ShareState::Connected : ShareState::Listening;
+        done({});
+        daemon_ended(unit);
+        return;
+    }
+    ShareBringUp::Up up{.main_pid = unit.main_pid};
+    const auto worker = worker_of(unit.main_pid);
+    const auto limits = worker ? read_limits(*worker) : fail(ESRCH, "no worker");
+    if (limits) up.limit = limits->soft;
+    up.degraded = limits && limits->soft < record_.limit;
+    take_up(up);
+    if (record_.connected) set_state(ShareState::Connected);
+    log_event(
+        LogLevel::Info, message_id::kShareAdopted, log_fields(),
+        "{}: found again after a restart, {}", id_, kShareStateNames.name(state_)
+    );
+    done({});
+}
+
+// ---- end ------------------------------------------------------------------------------------
+
+void Share::on_service(const UnitState& unit) {
+    if (!is_up(state_) || is_ending()) return;
+    // The socket started the daemon anew before we saw the end of the old one.
+    const bool other = unit.main_pid > 0 && unit.main_pid != main_pid_;
+    if (!unit.is_gone() && !other) return;
+    if (!ending_daemon_) daemon_ended(other ? UnitState{.active_state = "inactive"} : unit);
+}
+
+void Share::daemon_ended(const UnitState& unit) {
+    ending_daemon_ = true;
+    end_ = unit;
+    main_pid_ = worker_pid_ = 0;
+    poll_.reset();
+    // It would start another daemon for a client that comes too late.
+    if (!record_.options.reconnectable)
+        stopping_ =
+            context_.systemd.stop_unit(socket_unit_, "replace", [](const Result<std::string>&) {});
+    auto timer =
+        context_.loop.add_timer(kLastWords, [this] { conclude(); }, "share-end", priority::kTimer);
+    THAW_INVARIANT(timer.has_value());
+    timer_ = std::move(*timer);
+}
+
+void Share::conclude() {
+    timer_.reset();
+    record_.exit = classify_exit({
+        .unit = end_,
+        .stop_requested = false,
+        .was_connected = record_.connected,
+        .protocol_error_logged = protocol_error_logged_,
+        .error_logged = error_logged_,
+    });
+    const bool normal = error_of(record_.exit).empty();
+    auto fields = log_fields();
+    fields.push_back({"THAW_RESULT", std::string(kExitClassNames.name(record_.exit))});
+    log_event(
+        normal ? LogLevel::Info : LogLevel::Error,
+        normal ? message_id::kShareDaemonEnded : message_id::kShareDaemonFailed, fields,
+        "{}: the daemon ended ({}): {}", id_, kExitClassNames.name(record_.exit),
+        describe_exit(record_.exit, end_)
+    );
+    changed({"Result"});
+    follow(after_exit({
+        .exit = record_.exit,
+        .reconnectable = record_.options.reconnectable,
+        .restarts = count_restart(),
+        .limit = context_.config.restart_limit,
+        .first_delay = context_.config.restart_delay,
+        .longest_delay = context_.config.longest_restart_delay,
+    }));
+}
+
+// Restarts within the interval so far.
+std::uint64_t Share::count_restart() {
+    const auto now = now_monotonic();
+    while (!restarts_.empty() && now - restarts_.front() > context_.config.restart_interval)
+        restarts_.pop_front();
+    return restarts_.size();
+}
+
+void Share::follow(const Follow& next) {
+    record_.connected = false;
+    keep();
+    switch (next.step) {
+    case NextStep::End:
+        remove(kExitClassNames.name(record_.exit), [](const Result<>&) {});
+        return;
+    case NextStep::Fail: {
+        const auto how = describe_exit(record_.exit, end_);
+        if (next.limit_hit)
+            return lose(
+                error::kRestartLimit,
+                fmt::format("restarted {} times, and again {}", restarts_.size(), how)
+            );
+        return lose(
+            error_of(record_.exit),
+            last_error_.empty() ? how : fmt::format("{}: {}", how, trim(last_error_))
+        );
+    }
+    case NextStep::Restart:
+        break;
+    }
+    if (next.counts) restarts_.push_back(now_monotonic());
+    ++record_.restarts;
+    changed({"NRestarts"});
+    if (next.delay == 0) return restart();
+    set_state(ShareState::Backoff);
+    // Until then nobody may start it by connecting.
+    stopping_ =
+        context_.systemd.stop_unit(socket_unit_, "replace", [](const Result<std::string>&) {});
+    auto timer = context_.loop.add_timer(
+        next.delay, [this] { restart(); }, "share-backoff", priority::kTimer
+    );
+    THAW_INVARIANT(timer.has_value());
+    timer_ = std::move(*timer);
+}
+
+void Share::restart() {
+    timer_.reset();
+    set_state(ShareState::Starting);
+    bring_up(nullptr);
+}
+
+// Kept on the books, so that everybody sees it and the VM's owner can act.
+void Share::lose(std::string_view error_name, const std::string& message) {
+    record_.lost = true;
+    record_.error_name = error_name.empty() ? error::kDaemonFailed : error_name;
+    record_.error_message = message;
+    poll_.reset();
+    keep();
+    set_state(ShareState::Failed);
+    changed({"ErrorName", "ErrorMessage"});
+    stopping_ =
+        context_.systemd.stop_unit(socket_unit_, "replace", [](const Result<std::string>&) {});
+    auto fields = log_fields();
+    fields.push_back({"THAW_ERROR", record_.error_name});
+    // At the VM as well: its guest hangs in this share.
+    if (!record_.options.vm_unit.empty())
+        fields.push_back({"OBJECT_SYSTEMD_UNIT", record_.options.vm_unit});
+    log_event(
+        LogLevel::Error, message_id::kShareLost, fields, "{}: the share is lost: {}", id_, message
+    );
+    const std::string result(kExitClassNames.name(record_.exit));
+    if (published_)
+        (void)context_.bus.emit_signal(
+            path_, shares1::kShareInterface, "Lost", "sss", result.c_str(),
+            record_.error_name.c_str(), message.c_str()
+        );
+}
+
+// ---- what the daemon says -------------------------------------------------------------------
+
+void Share::on_log(const std::string& line) {
+    const auto hint = read_log_line(line);
+    if (hint == LogHint::None) return;
+    if (bring_up_) bring_up_->on_log(hint, line);
+    if (hint == LogHint::ProtocolError) protocol_error_logged_ = true;
+    if (hint == LogHint::Error || hint == LogHint::ProtocolError) {
+        error_logged_ = true;
+        last_error_ = line;
+    }
+    if (!is_up(state_)) return;
+    if (hint == LogHint::Connected) look_for_client();
+    if (hint == LogHint::Exhausted) on_exhausted_line();
+    if (hint == LogHint::HandlesOff && record_.handles != HandleMode::Never) {
+        record_.handles = HandleMode::Never;
+        record_.handles_reason = trim(line);
+        keep();
+        changed({"InodeFileHandles", "FileHandlesReason"});
+        log_event(
+            LogLevel::Warning, message_id::kShareDegraded, log_fields(),
+            "{}: the daemon gave up file handles, each inode costs a descriptor now: {}", id_,
+            record_.handles_reason
+        );
+    }
+}
+
+} // namespace thaw::sharesd
