@@ -47,6 +47,10 @@ inline constexpr std::string_view kInvalidName = "org.thaw.restore1.Error.Invali
 inline constexpr std::string_view kPagerUnavailable = "org.thaw.restore1.Error.PagerUnavailable";
 // The pager's session failed.
 inline constexpr std::string_view kPagerFailed = "org.thaw.restore1.Error.PagerFailed";
+// The share supervisor does not answer.
+inline constexpr std::string_view kSharesUnavailable = "org.thaw.restore1.Error.SharesUnavailable";
+// A share could not be started, or was lost during the restore.
+inline constexpr std::string_view kShareFailed = "org.thaw.restore1.Error.ShareFailed";
 // The VM's unit did not start.
 inline constexpr std::string_view kUnitStartFailed = "org.thaw.restore1.Error.UnitStartFailed";
 // The VMM's API socket did not answer in time.
@@ -89,6 +93,8 @@ inline constexpr std::array kErrors{
     BusErrorName{error::kInvalidName, EINVAL},
     BusErrorName{error::kPagerUnavailable, EHOSTDOWN},
     BusErrorName{error::kPagerFailed, EIO},
+    BusErrorName{error::kSharesUnavailable, EHOSTDOWN},
+    BusErrorName{error::kShareFailed, EIO},
     BusErrorName{error::kUnitStartFailed, ECHILD},
     BusErrorName{error::kVmmUnreachable, ECONNREFUSED},
     BusErrorName{error::kLoadFailed, EPROTO},

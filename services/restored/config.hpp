@@ -8,6 +8,7 @@
 #include "job_state.hpp"
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace thaw::restore {
@@ -20,6 +21,9 @@ struct Config {
     std::uint64_t max_jobs = 256;
     std::uint64_t max_parallel = 32;
     std::uint64_t keep_free = 4 << 20;
+    // Kinds of VMM, as manifests name them, that have virtio-fs and are driven like Firecracker. No
+    // VMM of today is one: the tests' stand-in is.
+    std::vector<std::string> virtio_fs_vmms;
 };
 
 // The known keys, storing into `config` (which must outlive them).

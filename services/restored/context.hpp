@@ -9,6 +9,7 @@
 #include "pager_client.hpp"
 #include "policy.hpp"
 #include "records.hpp"
+#include "shares_client.hpp"
 #include "systemd/manager_client.hpp"
 #include "vmm_api.hpp"
 
@@ -21,6 +22,7 @@ struct Context {
     Bus& bus;
     SystemdClient& systemd;
     PagerClient& pager;
+    SharesClient& shares;
     VmmApi& vmm;
     const image::Store& images;
     const RecordStore& records;

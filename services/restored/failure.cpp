@@ -27,6 +27,14 @@ Failure pager_failure(const Error& e) {
     };
 }
 
+Failure shares_failure(const Error& e) {
+    const bool answered = e.bus_name().starts_with("org.thaw.shares1.");
+    return {
+        .name = answered ? error::kShareFailed : error::kSharesUnavailable,
+        .message = e.message(),
+    };
+}
+
 Failure file_failure(const Error& e) {
     const bool full = e.code() == ENOSPC || e.code() == EDQUOT;
     return {

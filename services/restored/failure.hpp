@@ -24,6 +24,8 @@ struct Failure {
 Failure image_failure(const Error& error);
 // What a call to the pager answered.
 Failure pager_failure(const Error& error);
+// What a call to the share supervisor answered.
+Failure shares_failure(const Error& error);
 // A step that failed without a name of its own, e.g. a file that could not be written.
 Failure file_failure(const Error& error);
 

@@ -30,6 +30,7 @@ public:
     // News of the instance it works on.
     virtual void on_unit(const UnitState&) {}
     virtual void on_session(const PagerSession&) {}
+    virtual void on_share_lost(const LostShare&) {}
 
     std::uint32_t id() const { return record_.id; }
     const std::string& path() const { return path_; }

@@ -28,8 +28,9 @@ Manager::create(const DaemonContext& daemon, const Config& config) {
 Manager::Manager(const DaemonContext& daemon, const Config& config, std::unique_ptr<VmmApi> vmm)
     : loop_(daemon.loop), bus_(daemon.bus), config_(config), policy_(policy_of(config)),
       images_(paths::kImages), records_(paths::kRestoreRuntime), vmm_(std::move(vmm)),
-      systemd_(bus_, loop_), pager_(bus_), polkit_(bus_),
-      context_{loop_, bus_, systemd_, pager_, *vmm_, images_, records_, config_, policy_, *this} {}
+      systemd_(bus_, loop_), pager_(bus_), shares_(bus_), polkit_(bus_),
+      context_{loop_,   bus_,     systemd_, pager_,  shares_, *vmm_,
+               images_, records_, config_,  policy_, *this} {}
 
 Result<> Manager::start() {
     register_bus_errors(restore1::kErrors);
@@ -37,6 +38,9 @@ Result<> Manager::start() {
     THAW_CHECK(load_records());
     THAW_CHECK(export_objects());
     THAW_CHECK(systemd_.start());
+    THAW_CHECK(shares_.start([this] {
+        if (is_ready_) look_for_lost_shares();
+    }));
     return pager_.start([this] {
         if (is_ready_) look_for_sessions();
     });
@@ -46,6 +50,7 @@ void Manager::ready() {
     is_ready_ = true;
     take_up();
     look_for_sessions();
+    look_for_lost_shares();
     schedule();
 }
 
@@ -206,6 +211,7 @@ void Manager::remove_instance(Instance& instance, std::string_view result) {
     instances_.erase(found);
     adopting_.erase(instance.name());
     leftovers_.erase(instance.name());
+    std::erase_if(lost_told_, [&](const auto& told) { return told.first == instance.name(); });
     (void)bus_.emit_signal(
         restore1::kPath, restore1::kManagerInterface, "InstanceRemoved", "sos",
         instance.name().c_str(), instance.path().c_str(), std::string(result).c_str()
@@ -275,6 +281,21 @@ void Manager::session_changed(Instance& instance, const PagerSession& session) {
         // The broker's rules end a session only after its VMM; the unit's end follows.
         log_notice(instance.log_fields(), "the pager session of {} is gone", instance.name());
     }
+}
+
+void Manager::share_lost(const LostShare& share) {
+    auto* instance = find_instance(share.vm);
+    if (instance == nullptr || !instance->record().made.shares) return;
+    if (Job* job = job_of(*instance)) {
+        job->on_share_lost(share);
+        return;
+    }
+    if (!instance->is_live() || instance->is_cleaning()) return;
+    const auto what = fmt::format("its share \"{}\" is lost: {}", share.tag, share.message);
+    if (share.stops_vm)
+        stop_instance(*instance, 0, what);
+    else if (lost_told_.emplace(share.vm, share.tag).second)
+        log_warning(instance->log_fields(), "{} runs on though {}", share.vm, what);
 }
 
 Job& Manager::stop_instance(Instance& instance, uid_t uid, std::string why) {

@@ -109,6 +109,8 @@ private:
     std::vector<std::string> units_with_drop_in() const;
     void take_up();
     void look_for_sessions();
+    void look_for_lost_shares();
+    void share_lost(const LostShare& share);
 
     EventLoop& loop_;
     Bus& bus_;
@@ -119,13 +121,15 @@ private:
     std::unique_ptr<VmmApi> vmm_;
     SystemdClient systemd_;
     PagerClient pager_;
+    SharesClient shares_;
     Polkit polkit_;
     Context context_;
 
     std::uint32_t last_job_ = 0;
     bool guardian_told_ = false;
     bool is_ready_ = false;
-    std::set<std::string> adopting_;  // found in records, not seen running yet
+    std::set<std::string> adopting_; // found in records, not seen running yet
+    std::set<std::pair<std::string, std::string>> lost_told_; // VM and tag of shares lost
     std::set<std::string> leftovers_; // found without a record, not seen running yet
     std::map<std::string, std::unique_ptr<Instance>> instances_;
     std::map<std::uint32_t, std::unique_ptr<Job>> jobs_; // finished ones for a while
@@ -137,6 +141,7 @@ private:
     std::vector<std::unique_ptr<Job>> dead_jobs_;
     std::vector<BusSlot> slots_;
     PagerHandle sessions_;
+    SharesHandle lost_;
     EventSource pump_;
     EventSource collect_;
 };

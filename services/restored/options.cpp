@@ -31,20 +31,20 @@ Result<> read_overrides(BusMessage& message, NetworkOverrides& overrides) {
     return message.exit_container();
 }
 
-Result<> read_shares(BusMessage& message) {
-    THAW_CHECK(message.enter_container('v', "a(ssa{sv})"));
-    THAW_CHECK(message.enter_container('a', "(ssa{sv})"));
-    THAW_TRY(const bool some, message.enter_container('r', "ssa{sv}"));
-    if (some)
+Result<> read_shares(BusMessage& message, const Config& config, std::vector<ShareRequest>& shares) {
+    THAW_TRY(shares, read_share_requests(message));
+    // Before anything starts; with such VMMs about, the image tells which one it is for.
+    if (!shares.empty() && config.virtio_fs_vmms.empty())
         return fail_named(
             restore1::error::kSharesUnsupported, EOPNOTSUPP,
             "Firecracker has no virtio-fs: a VM of it cannot have shares"
         );
-    THAW_CHECK(message.exit_container());
-    return message.exit_container();
+    return {};
 }
 
-Result<> read_option(BusMessage& message, std::string_view key, RestoreOptions& options) {
+Result<> read_option(
+    BusMessage& message, std::string_view key, const Config& config, RestoreOptions& options
+) {
     const char* text = nullptr;
     if (key == "MemoryBackend") {
         THAW_CHECK(message.read("v", "s", &text));
@@ -71,7 +71,7 @@ Result<> read_option(BusMessage& message, std::string_view key, RestoreOptions& 
         return {};
     }
     if (key == "NetworkOverrides") return read_overrides(message, options.network_overrides);
-    if (key == "Shares") return read_shares(message);
+    if (key == "Shares") return read_shares(message, config, options.shares);
     return fail(EINVAL, "unknown option");
 }
 
@@ -80,7 +80,7 @@ Result<> read_option(BusMessage& message, std::string_view key, RestoreOptions& 
 Result<RestoreOptions> read_options(BusMessage& message, const Config& config) {
     RestoreOptions options{.load_timeout = config.load_timeout};
     THAW_CHECK(for_each_property(message, [&](std::string_view key) -> Result<> {
-        if (auto done = read_option(message, key, options); !done)
+        if (auto done = read_option(message, key, config, options); !done)
             return std::unexpected(
                 std::move(done).error().with_context(key).with_bus_name(kErrorInvalidArgs)
             );

@@ -6,9 +6,11 @@
 #include "bus/message.hpp"
 #include "config.hpp"
 #include "policy.hpp"
+#include "share_options.hpp"
 #include "vmm_requests.hpp"
 
 #include <string>
+#include <vector>
 
 namespace thaw::restore {
 
@@ -18,10 +20,11 @@ struct RestoreOptions {
     Microseconds load_timeout = 0;
     NetworkOverrides network_overrides;
     std::string on_pager_loss; // empty: the pager's default
+    std::vector<ShareRequest> shares;
 };
 
 // Reads the options at the message's cursor. InvalidArgs names an unknown key, a value of another
-// type or out of range; SharesUnsupported for shares, which this VMM cannot have.
+// type or out of range; SharesUnsupported for shares where no VMM can have any.
 Result<RestoreOptions> read_options(BusMessage& message, const Config& config);
 
 } // namespace thaw::restore

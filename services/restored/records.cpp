@@ -61,6 +61,7 @@ Result<Made> parse_made(const JsonView& object) {
     THAW_TRY(made.session, object.boolean("session"));
     THAW_TRY(made.drop_in, object.boolean("drop_in"));
     THAW_TRY(made.ticket, object.boolean("ticket"));
+    THAW_TRY(made.shares, object.boolean_or("shares", false)); // absent before there were any
     return made;
 }
 
@@ -82,7 +83,8 @@ std::string format_record(const Record& record) {
          {{"unit", record.made.unit},
           {"session", record.made.session},
           {"drop_in", record.made.drop_in},
-          {"ticket", record.made.ticket}}},
+          {"ticket", record.made.ticket},
+          {"shares", record.made.shares}}},
     };
     if (record.job) value["job"] = job_to_json(*record.job);
     return json_dump(value) + "\n";

@@ -70,7 +70,7 @@ void Manager::add_leftover(const std::string& name) {
         .name = name,
         .image = {},
         .state = InstanceState::Running,
-        .made = {.unit = true, .session = true, .drop_in = true, .ticket = true},
+        .made = {.unit = true, .session = true, .drop_in = true, .ticket = true, .shares = true},
     });
     leftovers_.insert(name);
 }
@@ -118,6 +118,18 @@ void Manager::look_for_sessions() {
             add_leftover(*vm);
             instances_.at(*vm)->watch_unit();
         }
+    });
+}
+
+// A share that was lost while nobody looked is lost all the same.
+void Manager::look_for_lost_shares() {
+    lost_ = shares_.list_lost([this](const Result<std::vector<LostShare>>& lost) {
+        if (!lost) {
+            log_debug("list shares: {}", lost.error().message());
+            return;
+        }
+        for (const auto& share : *lost)
+            share_lost(share);
     });
 }
 

@@ -49,6 +49,7 @@ void RestoreJob::failed(Failure failure) {
     http_.reset();
     // An answer that is on its way names a session that the undoing closes.
     pager_.reset();
+    shares_.reset();
     first_ = std::move(failure);
     const bool has_witnesses = unit_started_ && first_->name != error::kCanceled;
     if (!has_witnesses) return conclude();

@@ -65,6 +65,8 @@ void RestoreJob::run(Step step) {
         return check_space();
     case Step::CreateSession:
         return create_session();
+    case Step::AddShares:
+        return add_shares();
     case Step::WriteDropIn:
         return write_drop_in_step();
     case Step::WriteTicket:
@@ -96,6 +98,9 @@ void RestoreJob::on_limit(Step step) {
     if (step == Step::CreateSession) {
         name = error::kPagerUnavailable;
         text = "the pager did not answer in time";
+    } else if (step == Step::AddShares) {
+        name = error::kSharesUnavailable;
+        text = "the share supervisor did not answer in time";
     } else if (step == Step::StartUnit) {
         text = "the VM's unit did not start in time";
     } else if (step == Step::AwaitApi) {
@@ -140,6 +145,14 @@ void RestoreJob::on_session(const PagerSession& session) {
         return;
     }
     if (session.serves() && plan_.is_running(Step::AwaitServing)) finished(Step::AwaitServing);
+}
+
+void RestoreJob::on_share_lost(const LostShare& share) {
+    if (ending_) return;
+    failed(
+        {.name = error::kShareFailed,
+         .message = fmt::format("share \"{}\": {}", share.tag, share.message)}
+    );
 }
 
 Result<> RestoreJob::cancel() {

@@ -29,6 +29,7 @@ public:
     Result<> cancel() override;
     void on_unit(const UnitState& unit) override;
     void on_session(const PagerSession& session) override;
+    void on_share_lost(const LostShare& share) override;
 
 private:
     // The table at work.
@@ -46,6 +47,7 @@ private:
     void check_space();
     void create_session();
     void on_session_created(Result<CreatedSession> created);
+    void add_shares();
     void write_drop_in_step();
     void write_ticket();
 
@@ -81,6 +83,7 @@ private:
     Backend chosen_ = Backend::Auto;
     std::string pager_socket_;
     unsigned session_attempts_ = 0;
+    bool shares_cleared_ = false;
     unsigned api_attempts_ = 0;
     PagerSession session_;
     std::map<Step, EventSource> limits_;
@@ -94,6 +97,7 @@ private:
     EventSource timer_;
     SystemdHandle systemd_;
     PagerHandle pager_;
+    SharesHandle shares_;
     HttpHandle http_;
     std::unique_ptr<Teardown> teardown_;
 };

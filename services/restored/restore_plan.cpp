@@ -8,6 +8,7 @@ namespace thaw::restore {
 namespace {
 
 constexpr Microseconds kSessionLimit = 15 * kUsecPerSec;
+constexpr Microseconds kSharesLimit = 60 * kUsecPerSec;
 constexpr Microseconds kStartLimit = 30 * kUsecPerSec;
 constexpr Microseconds kApiLimit = 10 * kUsecPerSec;
 constexpr Microseconds kProofLimit = 5 * kUsecPerSec;
@@ -21,12 +22,13 @@ const std::vector<StepSpec>& step_table() {
         {CheckUnit, "check-unit", JobState::Preflight, {}, kStartLimit},
         {CheckSpace, "check-space", JobState::Reserving, {OpenImage, CheckUnit}, 0},
         {CreateSession, "create-session", JobState::Preparing, {CheckSpace}, kSessionLimit},
+        {AddShares, "add-shares", JobState::Preparing, {CheckSpace}, kSharesLimit},
         {WriteDropIn, "write-drop-in", JobState::Preparing, {CheckSpace}, 0},
         {WriteTicket, "write-ticket", JobState::Preparing, {CheckSpace}, 0},
         {StartUnit,
          "start-unit",
          JobState::Starting,
-         {CreateSession, WriteDropIn, WriteTicket},
+         {CreateSession, AddShares, WriteDropIn, WriteTicket},
          kStartLimit},
         {AwaitApi, "await-api", JobState::Starting, {StartUnit}, kApiLimit},
         {LoadSnapshot, "load-snapshot", JobState::Loading, {AwaitApi}, 0},
@@ -99,6 +101,7 @@ std::vector<Undo> undo_order(const Made& made) {
     std::vector<Undo> order;
     if (made.unit) order.push_back(Undo::StopUnit);
     if (made.session) order.push_back(Undo::CloseSession);
+    if (made.shares) order.push_back(Undo::RemoveShares);
     if (made.drop_in) order.push_back(Undo::RemoveDropIn);
     if (made.ticket) order.push_back(Undo::RemoveTicket);
     return order;

@@ -19,6 +19,7 @@ enum class Step {
     CheckUnit,     // preflight: the unit is not running; forgets an earlier failure of it
     CheckSpace,    // reserving
     CreateSession, // preparing: the pager's session and its socket
+    AddShares,     // preparing: the VM's directories of this host
     WriteDropIn,   // preparing: settings of the unit for this start
     WriteTicket,   // preparing: the permission for this start
     StartUnit,     // starting
@@ -28,7 +29,7 @@ enum class Step {
     AwaitServing,  // proving: the pager has the VMM's memory and serves
     ConfirmUnit,   // proving: the unit is still active
 };
-inline constexpr std::size_t kStepCount = 12;
+inline constexpr std::size_t kStepCount = 13;
 
 struct StepSpec {
     Step step;
@@ -71,9 +72,10 @@ struct Made {
     bool session = false;
     bool drop_in = false;
     bool ticket = false;
+    bool shares = false;
     bool operator==(const Made&) const = default;
 };
-enum class Undo { StopUnit, CloseSession, RemoveDropIn, RemoveTicket };
+enum class Undo { StopUnit, CloseSession, RemoveShares, RemoveDropIn, RemoveTicket };
 // The unit first: nothing is taken from under a VMM that runs.
 std::vector<Undo> undo_order(const Made& made);
 

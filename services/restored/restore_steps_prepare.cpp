@@ -2,6 +2,7 @@
 // The steps before the VM's unit runs.
 #include "api/pager1.hpp"
 #include "api/restore1.hpp"
+#include "api/shares1.hpp"
 #include "backend_choice.hpp"
 #include "core/file.hpp"
 #include "core/names.hpp"
@@ -12,6 +13,8 @@
 #include "unit_drop_in.hpp"
 
 #include <sys/statvfs.h>
+
+#include <algorithm>
 
 namespace thaw::restore {
 
@@ -38,11 +41,21 @@ std::optional<Failure> check_drives(const image::Manifest& manifest) {
 void RestoreJob::open_image() {
     auto opened = context().images.open(image());
     if (!opened) return failed(image_failure(opened.error()));
-    if (opened->manifest.vmm != "firecracker")
+    const auto& vmms = context().config.virtio_fs_vmms;
+    const bool has_virtio_fs = std::ranges::find(vmms, opened->manifest.vmm) != vmms.end();
+    if (opened->manifest.vmm != "firecracker" && !has_virtio_fs)
         return failed(
             {.name = error::kImageInvalid,
              .message = fmt::format("image of an unknown VMM \"{}\"", opened->manifest.vmm)}
         );
+    if (!options_.shares.empty() && !has_virtio_fs)
+        return failed(
+            {.name = error::kSharesUnsupported,
+             .message = fmt::format(
+                 "{} has no virtio-fs: a VM of it cannot have shares", opened->manifest.vmm
+             )}
+        );
+    if (options_.shares.empty()) plan_.skip(Step::AddShares);
     if (auto bad = check_drives(opened->manifest)) return failed(std::move(*bad));
     if (auto chosen = choose_backend_of(*opened); !chosen)
         return failed({.name = error::kBackendUnsupported, .message = chosen.error().message()});
@@ -157,10 +170,30 @@ void RestoreJob::on_session_created(Result<CreatedSession> created) {
     });
 }
 
+// The VMM connects when it starts: all shares are up before.
+void RestoreJob::add_shares() {
+    if (!make(&Made::shares)) return;
+    shares_ = context().shares.add_shares(
+        instance(), instance_.unit(), options_.shares,
+        [this](Result<> added) {
+            if (added) return finished(Step::AddShares);
+            // A leftover: the unit does not run.
+            const bool exists = added.error().bus_name() == shares1::error::kShareExists;
+            if (!exists || std::exchange(shares_cleared_, true))
+                return failed(shares_failure(added.error()));
+            shares_ = context().shares.remove_shares(instance(), [this](Result<> removed) {
+                if (!removed) return failed(shares_failure(removed.error()));
+                add_shares();
+            });
+        }
+    );
+}
+
 void RestoreJob::write_drop_in_step() {
     if (!make(&Made::drop_in)) return;
     const auto text = drop_in_text(
-        instance(), image_files_->manifest, fmt::format("{}/{}", context().images.root(), image())
+        instance(), image_files_->manifest, fmt::format("{}/{}", context().images.root(), image()),
+        !options_.shares.empty()
     );
     if (auto written = write_drop_in(paths::vm_drop_in(instance()), text); !written)
         return failed(file_failure(written.error()));

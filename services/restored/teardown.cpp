@@ -44,6 +44,10 @@ void Teardown::next() {
             close_session();
             return;
         }
+        if (undo == Undo::RemoveShares) {
+            remove_shares();
+            return;
+        }
         remove_file(undo);
     }
     const auto done = std::move(done_);
@@ -117,6 +121,18 @@ void Teardown::close_session() {
                 {{"THAW_INSTANCE", vm_}},
                 "ignoring that the pager session of {} was not closed: {}", vm_,
                 closed.error().message()
+            );
+        next();
+    });
+}
+
+void Teardown::remove_shares() {
+    removing_ = context_.shares.remove_shares(vm_, [this](const Result<>& removed) {
+        // The supervisor ends them with the VM by itself as well.
+        if (!removed)
+            log_warning(
+                {{"THAW_INSTANCE", vm_}}, "ignoring that the shares of {} were not removed: {}",
+                vm_, removed.error().message()
             );
         next();
     });

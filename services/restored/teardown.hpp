@@ -2,8 +2,8 @@
 #pragma once
 
 // Takes away what a restore has made, in undo_order(): the VM's unit is stopped (10 s), else killed
-// (5 s more), else nothing further is touched; then session, drop-in and ticket go. Every part is
-// content when there is nothing to do, so that it can be repeated.
+// (5 s more), else nothing further is touched; then session, shares, drop-in and ticket go. Every
+// part is content when there is nothing to do, so that it can be repeated.
 
 #include "context.hpp"
 #include "restore_plan.hpp"
@@ -28,6 +28,7 @@ private:
     void kill_unit();
     void on_killed(const UnitState& unit);
     void close_session();
+    void remove_shares();
     void remove_file(Undo undo);
     void arm(Microseconds delay, void (Teardown::*then)());
     void give_up();
@@ -43,6 +44,7 @@ private:
     SystemdHandle job_;
     SystemdHandle watch_;
     PagerHandle closing_;
+    SharesHandle removing_;
 };
 
 } // namespace thaw::restore

@@ -2,6 +2,7 @@
 #include "share_options.hpp"
 
 #include "bus/errors.hpp"
+#include "bus/properties.hpp"
 
 #include <algorithm>
 #include <array>
@@ -175,19 +176,13 @@ bool is_valid_unit(std::string_view name) {
 
 Result<ShareOptions> read_options(BusMessage& message, const ShareOptions& defaults) {
     ShareOptions options = defaults;
-    THAW_CHECK(message.enter_container('a', "{sv}"));
-    while (true) {
-        THAW_TRY(const bool more, message.enter_container('e', "sv"));
-        if (!more) break;
-        const char* key = nullptr;
-        THAW_CHECK(message.read("s", &key));
+    THAW_CHECK(for_each_property(message, [&](std::string_view key) -> Result<> {
         if (auto done = read_option(message, key, options); !done)
             return std::unexpected(
                 std::move(done).error().with_context(key).with_bus_name(kErrorInvalidArgs)
             );
-        THAW_CHECK(message.exit_container());
-    }
-    THAW_CHECK(message.exit_container());
+        return {};
+    }));
     if (auto done = check_options(options); !done)
         return std::unexpected(std::move(done).error().with_bus_name(kErrorInvalidArgs));
     return options;

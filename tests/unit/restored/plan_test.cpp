@@ -30,12 +30,17 @@ TEST(Plan, IndependentStepsRunSideBySide) {
     EXPECT_EQ(plan.ready(), Steps{Step::CheckUnit});
     EXPECT_EQ(plan.state(), JobState::Preflight);
     run_all(plan, {Step::CheckUnit, Step::CheckSpace});
-    EXPECT_EQ(plan.ready(), (Steps{Step::CreateSession, Step::WriteDropIn, Step::WriteTicket}));
+    EXPECT_EQ(
+        plan.ready(),
+        (Steps{Step::CreateSession, Step::AddShares, Step::WriteDropIn, Step::WriteTicket})
+    );
     EXPECT_EQ(plan.state(), JobState::Preparing);
 }
 
 TEST(Plan, TheUnitStartsOnlyWhenAllIsPrepared) {
-    const Steps preparing{Step::CreateSession, Step::WriteDropIn, Step::WriteTicket};
+    const Steps preparing{
+        Step::CreateSession, Step::AddShares, Step::WriteDropIn, Step::WriteTicket
+    };
     for (const auto missing : preparing) {
         Plan plan;
         run_all(plan, {Step::OpenImage, Step::CheckUnit, Step::CheckSpace});
@@ -71,6 +76,7 @@ TEST(Plan, FileMappingNeedsNoPagerAndNothingComesEarlier) {
     Plan plan;
     run_all(plan, {Step::OpenImage});
     plan.skip(Step::CreateSession);
+    plan.skip(Step::AddShares);
     plan.skip(Step::AwaitServing);
     const std::vector<Steps> expected{
         {Step::CheckUnit}, {Step::CheckSpace},  {Step::WriteDropIn, Step::WriteTicket},
@@ -92,11 +98,14 @@ TEST(PlanDeath, AStepIsNotFinishedBeforeItIsStarted) {
 TEST(UndoOrder, TheUnitIsAlwaysFirst) {
     using enum Undo;
     EXPECT_EQ(
-        undo_order({.unit = true, .session = true, .drop_in = true, .ticket = true}),
-        (std::vector{StopUnit, CloseSession, RemoveDropIn, RemoveTicket})
+        undo_order({.unit = true, .session = true, .drop_in = true, .ticket = true, .shares = true}
+        ),
+        (std::vector{StopUnit, CloseSession, RemoveShares, RemoveDropIn, RemoveTicket})
     );
-    for (unsigned bits = 0; bits < 16; ++bits) {
-        const Made made{(bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, (bits & 8) != 0};
+    for (unsigned bits = 0; bits < 32; ++bits) {
+        const Made made{
+            (bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, (bits & 8) != 0, (bits & 16) != 0
+        };
         const auto order = undo_order(made);
         EXPECT_EQ(order.size(), static_cast<std::size_t>(__builtin_popcount(bits)));
         if (made.unit) {
