@@ -176,13 +176,14 @@ bool is_valid_unit(std::string_view name) {
 
 Result<ShareOptions> read_options(BusMessage& message, const ShareOptions& defaults) {
     ShareOptions options = defaults;
-    THAW_CHECK(for_each_property(message, [&](std::string_view key) -> Result<> {
+    auto walked = for_each_property(message, [&](std::string_view key) -> Result<> {
         if (auto done = read_option(message, key, options); !done)
             return std::unexpected(
                 std::move(done).error().with_context(key).with_bus_name(kErrorInvalidArgs)
             );
         return {};
-    }));
+    });
+    if (!walked) return std::unexpected(std::move(walked).error());
     if (auto done = check_options(options); !done)
         return std::unexpected(std::move(done).error().with_bus_name(kErrorInvalidArgs));
     return options;
