@@ -58,14 +58,15 @@ Result<ShareRequest> read_request(BusMessage& message) {
     THAW_CHECK(message.read("ss", &tag, &source));
     if (!is_valid_share_tag(tag)) return fail(EINVAL, "\"{}\" is no tag of a share", tag);
     ShareRequest request{.tag = tag, .source = source, .options = {}};
-    THAW_CHECK(for_each_property(message, [&](std::string_view key) -> Result<> {
+    auto walked = for_each_property(message, [&](std::string_view key) -> Result<> {
         if (key == "Unit" || key == "Reconnectable")
             return fail(EINVAL, "{} is not for the caller to say", key);
         auto value = read_option(message);
         if (!value) return std::unexpected(std::move(value).error().with_context(key));
         request.options.emplace_back(key, std::move(*value));
         return {};
-    }));
+    });
+    if (!walked) return std::unexpected(std::move(walked).error());
     return request;
 }
 

@@ -191,7 +191,7 @@ private:
     Result<LostShare> parse(BusMessage& message) const {
         LostShare share{.vm = failed_.back().vm, .tag = failed_.back().tag};
         std::string name, text;
-        THAW_CHECK(for_each_property(message, [&](std::string_view key) -> Result<> {
+        auto walked = for_each_property(message, [&](std::string_view key) -> Result<> {
             if (key != "ErrorName" && key != "ErrorMessage" && key != "OnLoss")
                 return message.skip("v");
             const char* value = nullptr;
@@ -200,7 +200,8 @@ private:
             if (key == "ErrorMessage") text = value;
             if (key == "OnLoss") share.stops_vm = value == std::string_view("stop");
             return {};
-        }));
+        });
+        if (!walked) return std::unexpected(std::move(walked).error());
         share.message = fmt::format("{}: {}", name, text);
         return share;
     }
