@@ -76,6 +76,7 @@ Result<MemoryMap> MemoryMap::load(int fd, const ImageId& expected) {
     THAW_CHECK(check_header(header, expected, size));
 
     MemoryMap map;
+    map.checksum_ = header.checksum;
     map.bytes_.resize(size);
     THAW_CHECK(pread_exact(fd, map.bytes_, 0));
     // The file may have changed between the two reads.

@@ -61,6 +61,7 @@ public:
     MemoryMap& operator=(const MemoryMap&) = delete;
     ~MemoryMap();
 
+    std::uint64_t checksum() const { return checksum_; } // the header's
     std::uint64_t page_count() const { return page_hashes_.size(); }
     std::uint64_t chunk_count() const { return chunk_hashes_.size(); }
     // Pages at or beyond page_count() break the contract and end the process.
@@ -75,6 +76,7 @@ public:
 
 private:
     MemoryMap() = default;
+    std::uint64_t checksum_ = 0;
     std::vector<std::byte> bytes_; // the spans point into it
     std::span<const std::uint64_t> page_hashes_;
     std::span<const std::uint64_t> chunk_hashes_;

@@ -39,7 +39,8 @@ struct WorkingSetHeader {
     std::uint64_t data_offset = 0;               // in this file, multiple of 4 KiB
     std::uint32_t segment_pages = kSegmentPages; // 512 with 2 MiB pages
     std::uint32_t flags = 0;                     // kLogSettled
-    std::array<std::uint64_t, 5> reserved{};
+    std::uint64_t map_checksum = 0;              // of the memory.map its pages were checked against
+    std::array<std::uint64_t, 4> reserved{};
     std::uint64_t checksum = 0;
 };
 static_assert(sizeof(WorkingSetHeader) == 128);

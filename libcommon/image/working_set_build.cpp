@@ -42,6 +42,7 @@ public:
         header.id = log.id;
         header.page_count = log.page_count;
         header.flags = log.settled ? kLogSettled : 0;
+        header.map_checksum = map.checksum();
         step_ = log.page_size / kPageSize4K;
         header.segment_pages = step_ == 1 ? kSegmentPages : step_;
     }

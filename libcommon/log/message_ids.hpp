@@ -56,6 +56,8 @@ inline constexpr std::string_view kWorkerLost = "ba9dafa3b29fd45313186afcec367f6
 inline constexpr std::string_view kSafeMode = "9a039cd8c1810848acbb79bcd924dacc";
 // A page of guest memory cannot be served.
 inline constexpr std::string_view kPageUnservable = "f03d837673ab4b5751728dbf9ce11c5c";
+// The replay of a working set ended early or was refused.
+inline constexpr std::string_view kReplayEnded = "4b9fdbaf39bb4dd29e252859d4e33bc5";
 // The descriptor store is full.
 inline constexpr std::string_view kStoreFull = "dba9d23f49184c1ba8d51351ad9e3356";
 // An image was sealed.

@@ -112,6 +112,12 @@ enum class ReplayKind : std::uint32_t { None = 0, WorkingSet = 1, Sequential = 2
 inline constexpr std::uint32_t kReplayDirect = 1U << 0;     // O_DIRECT
 inline constexpr std::uint32_t kReplayRegistered = 1U << 1; // registered io_uring buffers
 
+enum class PopulateState : std::uint32_t {
+    None = 0,
+    Running = 1, // also while quiesced
+    Done = 2,
+    Failed = 3, // some pages cannot be read; those that are missing are served on demand as ever
+};
 enum class TrackState : std::uint32_t { Off = 0, Armed = 1, Failed = 2 };
 
 enum class FaultEngineKind : std::uint32_t { None = 0, Epoll = 1, IoUring = 2 };
@@ -229,9 +235,9 @@ struct SessionState {
     std::atomic<std::uint64_t> replay_done;   // bytes it is through with, skipped ones included
     // Complete: bytes of the regions that it is through with; all of them once phase is Complete.
     std::atomic<std::uint64_t> populate_done;
-    std::atomic<std::uint32_t> tracking; // TrackState
-    std::atomic<std::uint32_t> reserved;
-    std::atomic<std::uint64_t> touches; // entries of the touch log, stored after the entry
+    std::atomic<std::uint32_t> tracking;       // TrackState
+    std::atomic<std::uint32_t> populate_state; // PopulateState; Attended tells of a change
+    std::atomic<std::uint64_t> touches;        // entries of the touch log, stored after the entry
     alignas(64) FailureRecord failure;
     alignas(64) SessionCounters counters;
 };

@@ -44,24 +44,25 @@ void ControlChannel::lost(std::uint64_t now) {
     delay_ns_ = std::clamp(delay_ns_ * 2, kFirstDelay, kLongestDelay);
 }
 
-bool ControlChannel::receive(std::uint64_t now) {
-    bool quit = false;
+ControlChannel::Wishes ControlChannel::receive(std::uint64_t now) {
+    Wishes wishes;
     while (channel_) {
         auto message = protocol::receive_control(channel_.get());
-        if (!message && message.error().code() == EAGAIN) return quit;
+        if (!message && message.error().code() == EAGAIN) return wishes;
         if (!message) { // closed, or a broker that we do not understand: try another one
             lost(now);
-            return quit;
+            return wishes;
         }
         delay_ns_ = 0; // it talks to us
-        if (message->type == protocol::ControlType::Quit) quit = true;
+        if (message->type == protocol::ControlType::Quit) wishes.quit = true;
+        if (message->type == protocol::ControlType::Attend) wishes.attend = true;
         if (message->type == protocol::ControlType::Welcome) {
             for (Fd& spare : message->welcome.spares)
                 if (spares_.size() < protocol::kMaxSpareSockets)
                     spares_.push_back(std::move(spare));
         }
     }
-    return quit;
+    return wishes;
 }
 
 bool ControlChannel::dial(std::uint64_t now) {

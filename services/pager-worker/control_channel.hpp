@@ -24,8 +24,12 @@ public:
 
     // -1 while there is no connection.
     int fd() const { return channel_.get(); }
-    // Takes what the broker said. True when it wants the worker to quit.
-    bool receive(std::uint64_t now);
+    // Takes what the broker said.
+    struct Wishes {
+        bool quit = false;
+        bool attend = false; // it has changed SessionControl
+    };
+    Wishes receive(std::uint64_t now);
     // Dials when it is time to. True when a connection was made.
     bool dial(std::uint64_t now);
     // When dial() has something to do; kNever: connected, or no sockets left.

@@ -2,10 +2,12 @@
 #include "clock.hpp"
 #include "core/fd.hpp"
 #include "fault_engine.hpp"
+#include "reader_threads.hpp"
 
 #include <sys/epoll.h>
 
 #include <array>
+#include <vector>
 
 namespace thaw::worker {
 
@@ -20,8 +22,10 @@ public:
     Result<> drain() override;
     Result<EngineEvents> wait(std::uint64_t deadline_ns) override;
     Result<> watch_channel(int fd) override;
+    Result<> read(const ReadRequest& request) override { return readers_->add(request); }
+    Result<> start_readers();
 
-    enum Tag : std::uint32_t { Uffd, Vmm, Channel };
+    enum Tag : std::uint32_t { Uffd, Vmm, Channel, Reads };
     Result<> add(int fd, Tag tag);
 
 private:
@@ -30,6 +34,8 @@ private:
     int channel_ = -1;
     MessageRing ring_;
     MessageSink& sink_;
+    std::unique_ptr<ReaderThreads> readers_;
+    std::vector<ReadEnd> reads_; // ended since wait() began
 };
 
 Result<> EpollEngine::add(int fd, Tag tag) {
@@ -39,6 +45,11 @@ Result<> EpollEngine::add(int fd, Tag tag) {
     if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0)
         return fail_errno(errno, "watch a descriptor");
     return {};
+}
+
+Result<> EpollEngine::start_readers() {
+    THAW_TRY(readers_, ReaderThreads::start());
+    return add(readers_->fd(), Reads);
 }
 
 Result<> EpollEngine::drain() {
@@ -53,7 +64,7 @@ Result<EngineEvents> EpollEngine::wait(std::uint64_t deadline_ns) {
         timeout.tv_sec = static_cast<time_t>(left / 1'000'000'000);
         timeout.tv_nsec = static_cast<long>(left % 1'000'000'000);
     }
-    std::array<epoll_event, 4> events;
+    std::array<epoll_event, 5> events;
     const int count = ::epoll_pwait2(
         epoll_.get(), events.data(), static_cast<int>(events.size()),
         deadline_ns == kNever ? nullptr : &timeout, nullptr
@@ -67,6 +78,10 @@ Result<EngineEvents> EpollEngine::wait(std::uint64_t deadline_ns) {
             break;
         case Vmm:
             result.vmm_exited = true;
+            break;
+        case Reads:
+            readers_->take(reads_);
+            result.reads = reads_;
             break;
         default:
             result.channel = true;
@@ -93,6 +108,7 @@ Result<std::unique_ptr<FaultEngine>> make_epoll_engine(
     auto engine = std::make_unique<EpollEngine>(std::move(epoll), descriptors, ring, sink);
     THAW_CHECK(engine->add(descriptors.uffd, EpollEngine::Uffd));
     THAW_CHECK(engine->add(descriptors.vmm_pidfd, EpollEngine::Vmm));
+    THAW_CHECK(engine->start_readers());
     return engine;
 }
 

@@ -11,6 +11,7 @@
 #include <array>
 #include <cerrno>
 #include <memory>
+#include <vector>
 
 namespace thaw::worker {
 
@@ -19,7 +20,7 @@ namespace {
 constexpr unsigned kEntries = 128; // the completion queue gets twice that: more than all buffers
 constexpr unsigned short kBufferGroup = 0;
 
-enum class Tag : std::uint8_t { Multishot = 1, Readable, Vmm, Channel, Ignored };
+enum class Tag : std::uint8_t { Multishot = 1, Readable, Vmm, Channel, Ignored, Read };
 
 std::uint64_t user_data(Tag tag, std::uint64_t detail = 0) {
     return detail << 8 | static_cast<std::uint64_t>(tag);
@@ -67,7 +68,7 @@ private:
 
 // Completions are produced only inside io_uring_enter() (DEFER_TASKRUN), which only drain() and
 // wait() call, and both reap all of them before they return: that is the rule "no fill between a
-// read and its removals". Nothing else here may submit.
+// read and its removals". Nothing else here may submit; read() only queues.
 class UringEngine final : public FaultEngine {
 public:
     UringEngine(
@@ -81,6 +82,10 @@ public:
     Result<> drain() override;
     Result<EngineEvents> wait(std::uint64_t deadline_ns) override;
     Result<> watch_channel(int fd) override;
+    Result<> read(const ReadRequest& request) override;
+    bool has_registered_buffer() const override { return !registered_.empty(); }
+    void release_buffer() override;
+    void set_registered(std::span<std::byte> buffer) { registered_ = buffer; }
     // Queues what the kernel shall do; nothing runs before the first drain() or wait().
     Result<> arm();
 
@@ -98,8 +103,11 @@ private:
     MessageRing ring_;
     MessageSink& sink_;
     EngineEvents events_;
-    bool more_ = false; // a full buffer came: there may be more in the kernel
+    std::span<std::byte> registered_; // buffer 0 of the ring
+    std::vector<ReadEnd> reads_;      // ended since wait() began
+    bool more_ = false;               // a full buffer came: there may be more in the kernel
     bool got_any_ = false;
+    bool carried_reads_ = false;
     int channel_ = -1;
     bool channel_armed_ = false;
     std::uint64_t channel_generation_ = 0;
@@ -178,6 +186,9 @@ Result<> UringEngine::reap() {
         case Tag::Readable:
             THAW_CHECK(on_readable());
             break;
+        case Tag::Read:
+            reads_.push_back({.token = data >> 8, .result = result});
+            break;
         default:
             THAW_CHECK(on_other(data));
             break;
@@ -198,11 +209,36 @@ Result<> UringEngine::drain() {
         if (!got_any_) break;
     }
     more_ = false;
+    carried_reads_ = !reads_.empty(); // the next wait() hands them out
     return {};
+}
+
+Result<> UringEngine::read(const ReadRequest& request) {
+    io_uring_sqe* sqe = io_uring_get_sqe(uring_.get());
+    if (sqe == nullptr) return fail(EBUSY, "too many reads at once");
+    const auto size = static_cast<unsigned>(request.target.size());
+    const std::byte* begin = registered_.data();
+    if (!registered_.empty() && request.target.data() >= begin &&
+        request.target.data() + size <= begin + registered_.size())
+        io_uring_prep_read_fixed(sqe, request.fd, request.target.data(), size, request.offset, 0);
+    else
+        io_uring_prep_read(sqe, request.fd, request.target.data(), size, request.offset);
+    io_uring_sqe_set_data64(sqe, user_data(Tag::Read, request.token));
+    return {};
+}
+
+void UringEngine::release_buffer() {
+    if (registered_.empty()) return;
+    registered_ = {};
+    // liburing's io_uring_unregister_buffers(), which the floor's library has; the restrictions
+    // allow it. A failure leaves the memory pinned, nothing worse.
+    static_cast<void>(io_uring_unregister_buffers(uring_.get()));
 }
 
 Result<EngineEvents> UringEngine::wait(std::uint64_t deadline_ns) {
     events_ = {};
+    if (!carried_reads_) reads_.clear();
+    carried_reads_ = false;
     const std::uint64_t now = deadline_ns == kNever ? 0 : now_ns();
     int error = 0;
     if (deadline_ns <= now) {
@@ -223,6 +259,8 @@ Result<EngineEvents> UringEngine::wait(std::uint64_t deadline_ns) {
     THAW_CHECK(reap());
     // A buffer that is not full found the queue of the kernel empty behind it.
     if (more_) THAW_CHECK(drain());
+    carried_reads_ = false;
+    events_.reads = reads_;
     return events_;
 }
 
@@ -248,7 +286,7 @@ Result<> register_with(io_uring* ring, unsigned operation, void* argument, unsig
 // A ring that can do what this file does and nothing else: no opening, no connecting, no sending,
 // whatever the system call filter could not see.
 Result<> restrict_ring(io_uring* ring, bool multishot) {
-    std::array<io_uring_restriction, 5> rules{};
+    std::array<io_uring_restriction, 7> rules{};
     const auto allow = [](io_uring_restriction& rule, unsigned opcode) {
         rule.opcode = IORING_RESTRICTION_SQE_OP;
         rule.sqe_op = static_cast<__u8>(opcode);
@@ -258,8 +296,11 @@ Result<> restrict_ring(io_uring* ring, bool multishot) {
     allow(rules[2], IORING_OP_POLL_REMOVE);
     rules[3].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
     rules[3].sqe_flags = IOSQE_BUFFER_SELECT;
-    allow(rules[4], kIoringOpReadMultishot);
-    const unsigned count = multishot ? 5 : 4;
+    allow(rules[4], IORING_OP_READ_FIXED);
+    rules[5].opcode = IORING_RESTRICTION_REGISTER_OP;
+    rules[5].register_op = IORING_UNREGISTER_BUFFERS;
+    allow(rules[6], kIoringOpReadMultishot);
+    const unsigned count = multishot ? 7 : 6;
     THAW_CHECK(register_with(ring, IORING_REGISTER_RESTRICTIONS, rules.data(), count));
     return register_with(ring, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
 }
@@ -282,10 +323,16 @@ Result<std::unique_ptr<FaultEngine>> make_uring_engine(
         THAW_TRY(BufferRing made, BufferRing::create(uring.get()));
         buffers = std::make_unique<BufferRing>(std::move(made));
     }
+    // Counted against RLIMIT_MEMLOCK, per user: often refused, and then plain reads do as well.
+    const auto buffer = descriptors.read_buffer;
+    const iovec whole{.iov_base = buffer.data(), .iov_len = buffer.size()};
+    const bool registered =
+        !buffer.empty() && io_uring_register_buffers(uring.get(), &whole, 1) == 0;
     THAW_CHECK(restrict_ring(uring.get(), multishot));
     auto engine = std::make_unique<UringEngine>(
         std::move(uring), std::move(buffers), descriptors, ring, sink
     );
+    if (registered) engine->set_registered(buffer);
     THAW_CHECK(engine->arm());
     return engine;
 }

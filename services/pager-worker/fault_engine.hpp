@@ -3,20 +3,36 @@
 
 // What a worker waits for, behind one interface with two makes: epoll and io_uring. Both read the
 // userfaultfd into the message ring and hand every message to the sink before they return, so no
-// fill can come between a read and its removals.
+// fill can come between a read and its removals. Both also read files without making anybody wait:
+// io_uring by itself, epoll with threads that do nothing but pread().
 
 #include "core/error.hpp"
 #include "message_ring.hpp"
 #include "protocol/session_layout.hpp"
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 
 namespace thaw::worker {
 
+// A read of a file. `target` stays valid until its end is reported.
+struct ReadRequest {
+    std::uint64_t token = 0; // the caller's
+    int fd = -1;
+    std::uint64_t offset = 0;
+    std::span<std::byte> target;
+};
+struct ReadEnd {
+    std::uint64_t token = 0;
+    std::int64_t result = 0; // bytes, may be fewer than wanted; 0: end of file; negative: errno
+};
+
 struct EngineEvents {
     bool vmm_exited = false;
-    bool channel = false; // readable or closed
+    bool channel = false;           // readable or closed
+    std::span<const ReadEnd> reads; // until the next wait()
 };
 
 class FaultEngine {
@@ -24,6 +40,8 @@ public:
     struct Descriptors {
         int uffd = -1; // non-blocking
         int vmm_pidfd = -1;
+        // Registered with the kernel where that is possible: reads into it are cheaper.
+        std::span<std::byte> read_buffer;
     };
     virtual ~FaultEngine() = default;
     virtual protocol::FaultEngineKind kind() const = 0;
@@ -37,6 +55,11 @@ public:
     // The descriptor of the channel to the broker; -1: none. A closed one must be replaced before
     // the next wait().
     virtual Result<> watch_channel(int fd) = 0;
+    // Begins a read; its end comes with a later wait(). EBUSY: too many at once.
+    virtual Result<> read(const ReadRequest& request) = 0;
+    virtual bool has_registered_buffer() const { return false; }
+    // Lets go of Descriptors::read_buffer; no read into it is under way.
+    virtual void release_buffer() {}
 };
 
 // `ring` and `sink` outlive the engine, and so do the descriptors.

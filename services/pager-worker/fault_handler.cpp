@@ -3,27 +3,21 @@
 
 #include "clock.hpp"
 
+#include <algorithm>
 #include <cerrno>
 
 namespace thaw::worker {
 
 using protocol::FailureReason;
 
-namespace {
-
-// The counters have one writer, the holder of the session's lock: no need for a locked add.
-void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) {
-    counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
-}
-
-} // namespace
-
 FaultHandler::FaultHandler(
     protocol::SessionMemory& memory, const RegionMap& regions, const Installer& installer,
-    PageSource& source, LossHandler on_loss
+    PageSource& source, DemandReads& reads, Ledger& ledger, RunInstaller& runs, LossHandler on_loss
 )
     : memory_(memory), state_(memory.state()), counters_(memory.counters()), regions_(regions),
-      installer_(installer), source_(source), on_loss_(std::move(on_loss)),
+      installer_(installer), source_(source), reads_(reads), ledger_(ledger), runs_(runs),
+      on_loss_(std::move(on_loss)),
+      recording_((memory.info().flags & protocol::kFlagRecording) != 0),
       bytes_before_(counters_.bytes_read.load(std::memory_order_relaxed)),
       checked_before_(counters_.pages_checked.load(std::memory_order_relaxed)) {}
 
@@ -49,7 +43,7 @@ void FaultHandler::page_fault(std::uint64_t address) {
 void FaultHandler::removed(std::uint64_t start, std::uint64_t end) {
     bump(counters_.removes);
     for (const BitRange& range : regions_.clamp(start, end))
-        bump(counters_.pages_removed, memory_.set_removed(range.first, range.count));
+        ledger_.removed(range);
 }
 
 void FaultHandler::other_event(std::uint8_t /*event*/) {
@@ -69,13 +63,28 @@ void FaultHandler::serve() {
     const std::uint64_t now = now_ns();
     while (const auto fault = queue_.take(now))
         if (answer(*fault) == Step::Stop) break;
+    while (const auto failed = reads_.take_failed())
+        take_read(*failed);
     publish_age();
 }
 
 void FaultHandler::publish_age() {
-    state_.oldest_fault_ns.store(queue_.oldest(), std::memory_order_relaxed);
+    std::uint64_t oldest = queue_.oldest();
+    const bool reading = reads_.count() > 0;
+    if (reading && (oldest == 0 || reads_.oldest() < oldest)) oldest = reads_.oldest();
+    state_.oldest_fault_ns.store(oldest, std::memory_order_relaxed);
     counters_.parked.store(queue_.parked() + lost_.size(), std::memory_order_relaxed);
-    state_.source_slow.store(queue_.waits_for_source() ? 1 : 0, std::memory_order_relaxed);
+    // A source that takes its time is no sign of a worker that is stuck.
+    const bool slow = reading || queue_.waits_for_source();
+    state_.source_slow.store(slow ? 1 : 0, std::memory_order_relaxed);
+}
+
+// What earlier workers of the session read counts too.
+void FaultHandler::publish_source() const {
+    counters_.bytes_read.store(bytes_before_ + source_.bytes_read(), std::memory_order_relaxed);
+    counters_.pages_checked.store(
+        checked_before_ + source_.pages_checked(), std::memory_order_relaxed
+    );
 }
 
 FillKind FaultHandler::kind_of(const PageLocation& page) const {
@@ -100,33 +109,66 @@ FaultHandler::fill(const PageLocation& page, FillKind kind, const std::byte* dat
     return result;
 }
 
-std::expected<FillResult, SourceError> FaultHandler::fill_data(const PageLocation& page) {
-    if (const std::byte* direct = source_.direct(page.offset)) {
+FaultHandler::Step FaultHandler::answer(const Fault& fault) {
+    if (fault.attempts > 0) bump(counters_.retries);
+    const PageLocation& page = fault.page;
+    const FillKind kind = kind_of(page);
+    if (kind != FillKind::Data) {
+        const Step step = conclude(fault, kind, fill(page, kind, nullptr));
+        if (kind == FillKind::ZeroPage && step == Step::Next) fill_zeros_around(fault);
+        return step;
+    }
+    if (const std::byte* direct = source_.direct(page.offset, page.page_size)) {
         const FillResult result = fill(page, FillKind::Data, direct);
-        if (result.outcome != FillOutcome::SourceFault) return result;
+        if (result.outcome != FillOutcome::SourceFault)
+            return conclude(fault, FillKind::Data, result);
         // The mapping has no bytes there; reading says why.
     }
-    // A source that takes its time is no sign of a worker that is stuck.
-    state_.source_slow.store(1, std::memory_order_relaxed);
-    const auto bytes = source_.load(page.offset, page.page_size);
-    // What earlier workers of the session read counts too.
-    counters_.bytes_read.store(bytes_before_ + source_.bytes_read(), std::memory_order_relaxed);
-    counters_.pages_checked.store(
-        checked_before_ + source_.pages_checked(), std::memory_order_relaxed
-    );
-    state_.source_slow.store(0, std::memory_order_relaxed);
-    if (!bytes) return std::unexpected(bytes.error());
-    return fill(page, FillKind::Data, bytes->data());
+    const auto bytes = source_.load_now(page.offset, page.page_size);
+    publish_source();
+    if (!bytes) {
+        bump(counters_.source_errors);
+        return retry(fault, ParkReason::Source, bytes.error());
+    }
+    if (*bytes) return answer_with(fault, (*bytes)->data());
+    reads_.add(fault);
+    return Step::Next;
 }
 
-FaultHandler::Step FaultHandler::answer(Fault fault) {
-    if (fault.attempts > 0) bump(counters_.retries);
+FaultHandler::Step FaultHandler::answer_with(const Fault& fault, const std::byte* data) {
+    // A removal may have come while the bytes were read.
     const FillKind kind = kind_of(fault.page);
-    if (kind != FillKind::Data) return conclude(fault, kind, fill(fault.page, kind, nullptr));
-    const auto result = fill_data(fault.page);
-    if (result) return conclude(fault, kind, *result);
-    bump(counters_.source_errors);
-    return retry(fault, ParkReason::Source, result.error());
+    return conclude(fault, kind, fill(fault.page, kind, data));
+}
+
+void FaultHandler::take_read(const DemandReads::Finished& finished) {
+    if (finished.bytes) {
+        answer_with(finished.fault, finished.bytes->data());
+    } else {
+        bump(counters_.source_errors);
+        retry(finished.fault, ParkReason::Source, finished.bytes.error());
+    }
+    reads_.release(finished.index);
+}
+
+void FaultHandler::read_ended(std::uint64_t token, std::int64_t result) {
+    const auto finished = reads_.read_ended(token, result);
+    publish_source();
+    if (finished) take_read(*finished);
+    publish_age();
+}
+
+// A guest that meets one zero page of the image soon meets its neighbours, and a page of zeros
+// costs a tenth of a fault, without any memory. Not in a recording, which wants to see each of
+// them.
+void FaultHandler::fill_zeros_around(const Fault& fault) {
+    constexpr std::uint64_t kAround = 16;
+    const std::uint64_t page = fault.page.first_bit();
+    if (recording_ || memory_.is_removed(page)) return;
+    const std::uint64_t next = page + 1;
+    const std::uint64_t most = std::min(kAround, memory_.page_count() - next);
+    if (most == 0 || !source_.is_zero(next * protocol::kBitPage, protocol::kBitPage)) return;
+    runs_.fill(Cause::Demand, {next, source_.run_length(next, most)}, nullptr);
 }
 
 FaultHandler::Step
@@ -138,7 +180,10 @@ FaultHandler::conclude(const Fault& fault, FillKind kind, const FillResult& resu
         count_filled(fault, kind, memory_.any_removed(page.first_bit(), page.bit_count()));
         return Step::Next;
     case FillOutcome::Present:
-        bump(counters_.exists);
+        if (page.page_size == protocol::kBitPage)
+            ledger_.found({page.first_bit(), 1}, true);
+        else
+            bump(counters_.exists);
         if (present_.lacks_memory(page.address, page.page_size, fault.taken_ns))
             return retry(fault, ParkReason::Memory, {FailureReason::Install, ENOMEM});
         bump(counters_.wakes);
@@ -184,12 +229,9 @@ FaultHandler::Step FaultHandler::retry(Fault fault, ParkReason reason, SourceErr
 }
 
 void FaultHandler::count_filled(const Fault& fault, FillKind kind, bool was_removed) {
-    const std::uint64_t pages = fault.page.bit_count();
-    if (kind == FillKind::Data)
-        bump(counters_.pages_copied, pages);
-    else
-        bump(was_removed ? counters_.pages_rezero : counters_.pages_zero, pages);
-    bump(counters_.bytes_demand, fault.page.page_size);
+    ledger_.installed(
+        Cause::Demand, kind, {fault.page.first_bit(), fault.page.bit_count()}, was_removed
+    );
     const std::uint64_t now = now_ns();
     bump(counters_.latency[latency_bucket(now > fault.taken_ns ? now - fault.taken_ns : 0)]);
 }

@@ -7,13 +7,16 @@
 // It never reads the userfaultfd. Its caller (Worker) sees to the rule that no fill happens between
 // a read and the application of its messages.
 
+#include "demand_reads.hpp"
 #include "fault_queue.hpp"
 #include "installer.hpp"
+#include "ledger.hpp"
 #include "message_ring.hpp"
 #include "page_source.hpp"
 #include "protocol/session_memory.hpp"
 #include "protocol/worker_control.hpp"
 #include "region_map.hpp"
+#include "run_installer.hpp"
 
 #include <cstdint>
 #include <functional>
@@ -28,7 +31,8 @@ public:
     using LossHandler = std::function<void(const protocol::FailedMessage&)>;
     FaultHandler(
         protocol::SessionMemory& memory, const RegionMap& regions, const Installer& installer,
-        PageSource& source, LossHandler on_loss
+        PageSource& source, DemandReads& reads, Ledger& ledger, RunInstaller& runs,
+        LossHandler on_loss
     );
 
     // MessageSink.
@@ -36,10 +40,17 @@ public:
     void removed(std::uint64_t start, std::uint64_t end) override;
     void other_event(std::uint8_t event) override;
 
-    // Answers what can be answered now; everything else is parked when this returns.
+    // Answers what can be answered now; everything else is parked, or its bytes are being read,
+    // when this returns.
     void serve();
+    // The end of a read that DemandReads asked for.
+    void read_ended(std::uint64_t token, std::int64_t result);
     // Lets every waiter of every region try again.
     void wake_all();
+    // No fault waits for anything, those given up (StopPending) aside.
+    bool is_idle() const {
+        return !queue_.has_pending() && queue_.parked() == 0 && reads_.count() == 0;
+    }
     // When serve() has something to do next without any message; kNever: nothing.
     std::uint64_t next_deadline() const { return queue_.next_deadline(); }
     // The VMM's address space is gone; its pidfd will say so in a moment.
@@ -47,9 +58,12 @@ public:
 
 private:
     enum class Step { Next, Stop };
-    Step answer(Fault fault);
+    Step answer(const Fault& fault);
+    Step answer_with(const Fault& fault, const std::byte* data);
     FillResult fill(const PageLocation& page, FillKind kind, const std::byte* data) const;
-    std::expected<FillResult, SourceError> fill_data(const PageLocation& page);
+    void take_read(const DemandReads::Finished& finished);
+    void fill_zeros_around(const Fault& fault);
+    void publish_source() const;
     Step conclude(const Fault& fault, FillKind kind, const FillResult& result);
     Step retry(Fault fault, ParkReason reason, SourceError why);
     void count_filled(const Fault& fault, FillKind kind, bool was_removed);
@@ -64,7 +78,11 @@ private:
     const RegionMap& regions_;
     const Installer& installer_;
     PageSource& source_;
+    DemandReads& reads_;
+    Ledger& ledger_;
+    RunInstaller& runs_;
     LossHandler on_loss_;
+    bool recording_;
     std::uint64_t bytes_before_;   // read by earlier workers of the session
     std::uint64_t checked_before_; // pages they checked
     FaultQueue queue_;

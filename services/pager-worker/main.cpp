@@ -37,7 +37,9 @@ constexpr const char* kHelp =
     "Options:\n"
     "  --engine=NAME       auto (default), io_uring, io_uring-polled (without\n"
     "                      READ_MULTISHOT, as before Linux 6.7) or epoll\n"
-    "  --control=PATH      Control socket of the broker\n\n"
+    "  --control=PATH      Control socket of the broker\n"
+    "  --pressure=DIR      Folder with the files memory and io of the host's pressure\n"
+    "                      (default /proc/pressure)\n\n"
     "See thaw-pager-worker(8).\n";
 
 enum class Mode { None, Session, Pause };
@@ -45,7 +47,9 @@ enum class Mode { None, Session, Pause };
 struct Arguments {
     Mode mode = Mode::None;
     worker::WorkerOptions worker{
-        .engine = worker::EngineChoice::Auto, .control_path = paths::kPagerControl
+        .engine = worker::EngineChoice::Auto,
+        .control_path = paths::kPagerControl,
+        .pressure_directory = "",
     };
     std::optional<int> exit_code; // the answer was printed already
 };
@@ -59,7 +63,7 @@ std::optional<worker::EngineChoice> engine_of(std::string_view word) {
 }
 
 Arguments parse(int argc, char** argv) {
-    enum Option { Session = 256, Pause, Version, Engine, Control };
+    enum Option { Session = 256, Pause, Version, Engine, Control, PressureDir };
     static constexpr option kOptions[] = {
         {"session", no_argument, nullptr, Session},
         {"pause", no_argument, nullptr, Pause},
@@ -67,6 +71,7 @@ Arguments parse(int argc, char** argv) {
         {"version", no_argument, nullptr, Version},
         {"engine", required_argument, nullptr, Engine},
         {"control", required_argument, nullptr, Control},
+        {"pressure", required_argument, nullptr, PressureDir},
         {nullptr, 0, nullptr, 0},
     };
     Arguments arguments;
@@ -96,6 +101,9 @@ Arguments parse(int argc, char** argv) {
             return arguments;
         case Control:
             arguments.worker.control_path = optarg;
+            break;
+        case PressureDir:
+            arguments.worker.pressure_directory = optarg;
             break;
         default: // getopt said what was wrong
             arguments.exit_code = kExitUsage;

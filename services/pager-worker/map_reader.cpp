@@ -27,6 +27,8 @@ MapReader::open(int fd, const image::ImageId& expected, std::uint64_t page_count
 
     MapReader reader;
     reader.fd_ = fd;
+    reader.reader_ = NowaitRead(fd);
+    reader.checksum_ = header.checksum;
     reader.page_count_ = page_count;
     reader.chunk_hashes_.resize(chunks);
     reader.zero_runs_.resize(header.run_count);
@@ -42,26 +44,58 @@ MapReader::open(int fd, const image::ImageId& expected, std::uint64_t page_count
     return reader;
 }
 
-Result<const MapReader::CachedList*> MapReader::list_of(std::uint64_t chunk) {
-    auto& slot = cache_[chunk % kCacheLists];
-    if (slot && slot->chunk == chunk) return slot.get();
-    if (!slot) slot = std::make_unique<CachedList>();
-    slot->chunk = UINT64_MAX; // stays so when what is read turns out bad
+MapReader::ListPlace MapReader::list_of_page(std::uint64_t page) const {
+    const std::uint64_t chunk = page / kPagesPerChunk;
     const std::uint64_t first = chunk * kPagesPerChunk;
-    const auto list = std::span(slot->hashes).first(std::min(kPagesPerChunk, page_count_ - first));
-    THAW_CHECK(pread_exact(
-        fd_, std::as_writable_bytes(list), sizeof(image::MapHeader) + first * sizeof(std::uint64_t)
-    ));
-    if (XXH3_64bits(list.data(), list.size_bytes()) != chunk_hashes_[chunk])
-        return fail(EBADMSG, "memory.map: the page hashes of chunk {} are damaged", chunk);
-    slot->chunk = chunk;
-    return slot.get();
+    return {
+        .chunk = chunk,
+        .offset = sizeof(image::MapHeader) + first * sizeof(std::uint64_t),
+        .size = std::min(kPagesPerChunk, page_count_ - first) * sizeof(std::uint64_t),
+    };
+}
+
+MapReader::CachedList& MapReader::slot_of(std::uint64_t chunk) {
+    auto& slot = cache_[chunk % kCacheLists];
+    if (!slot) slot = std::make_unique<CachedList>();
+    return *slot;
+}
+
+Result<> MapReader::add_list(const ListPlace& place, std::span<const std::byte> bytes) {
+    if (XXH3_64bits(bytes.data(), bytes.size()) != chunk_hashes_[place.chunk])
+        return fail(EBADMSG, "memory.map: the page hashes of chunk {} are damaged", place.chunk);
+    CachedList& slot = slot_of(place.chunk);
+    std::ranges::copy(bytes, std::as_writable_bytes(std::span(slot.hashes)).begin());
+    slot.chunk = place.chunk;
+    return {};
+}
+
+Result<> MapReader::read_list(const ListPlace& place) {
+    CachedList& slot = slot_of(place.chunk);
+    slot.chunk = UINT64_MAX; // stays so when what is read turns out bad
+    const auto list = std::as_writable_bytes(std::span(slot.hashes)).first(place.size);
+    THAW_TRY(const bool here, reader_.read(fd_, list, place.offset));
+    if (!here) return fail(EAGAIN, "memory.map: not in memory");
+    return add_list(place, list);
 }
 
 Result<std::uint64_t> MapReader::page_hash(std::uint64_t page) {
     THAW_INVARIANT(page < page_count_);
-    THAW_TRY(const CachedList* list, list_of(page / kPagesPerChunk));
-    return list->hashes[page % kPagesPerChunk];
+    const CachedList* slot = cache_[page / kPagesPerChunk % kCacheLists].get();
+    if (slot == nullptr || slot->chunk != page / kPagesPerChunk) {
+        THAW_CHECK(read_list(list_of_page(page)));
+        slot = cache_[page / kPagesPerChunk % kCacheLists].get();
+    }
+    return slot->hashes[page % kPagesPerChunk];
+}
+
+std::uint64_t MapReader::run_length(std::uint64_t page, std::uint64_t limit) const {
+    const auto after = std::ranges::upper_bound(zero_runs_, page, {}, &image::ZeroRun::first_page);
+    std::uint64_t end = after == zero_runs_.end() ? page_count_ : after->first_page;
+    if (after != zero_runs_.begin()) {
+        const image::ZeroRun& run = *std::prev(after);
+        if (page - run.first_page < run.page_count) end = run.first_page + run.page_count;
+    }
+    return std::min(end - page, limit);
 }
 
 bool MapReader::is_zero(std::uint64_t first, std::uint64_t count) const {

@@ -2,7 +2,6 @@
 #include "page_source.hpp"
 
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <utility>
@@ -25,6 +24,7 @@ Result<PageSource>
 PageSource::open(int memory_fd, int map_fd, const image::ImageId& image, const Options& options) {
     PageSource source;
     source.memory_fd_ = memory_fd;
+    source.reader_ = NowaitRead(memory_fd);
     source.options_ = options;
     if (map_fd >= 0) {
         THAW_TRY(
@@ -45,8 +45,9 @@ void PageSource::map_when_unchecked() {
 }
 
 PageSource::PageSource(PageSource&& other) noexcept
-    : memory_fd_(other.memory_fd_), options_(other.options_), map_(std::move(other.map_)),
-      buffer_(std::exchange(other.buffer_, nullptr)), zeros_(std::exchange(other.zeros_, nullptr)),
+    : memory_fd_(other.memory_fd_), reader_(other.reader_), options_(other.options_),
+      map_(std::move(other.map_)), buffer_(std::exchange(other.buffer_, nullptr)),
+      zeros_(std::exchange(other.zeros_, nullptr)),
       mapping_(std::exchange(other.mapping_, nullptr)), bytes_read_(other.bytes_read_),
       pages_checked_(other.pages_checked_) {}
 
@@ -64,30 +65,27 @@ bool PageSource::is_zero(std::uint64_t offset, std::uint64_t length) const {
            map_->is_zero(offset / image::kMapPageSize, length / image::kMapPageSize);
 }
 
-const std::byte* PageSource::direct(std::uint64_t offset) const {
-    return mapping_ == nullptr ? nullptr : mapping_ + offset;
+std::uint64_t PageSource::run_length(std::uint64_t page, std::uint64_t limit) const {
+    return map_ == nullptr ? limit : map_->run_length(page, limit);
 }
 
-std::optional<SourceError> PageSource::read_all(std::uint64_t offset, std::span<std::byte> target) {
-    std::size_t done = 0;
-    while (done < target.size()) {
-        const ssize_t got = ::pread(
-            memory_fd_, target.data() + done, target.size() - done,
-            static_cast<off_t>(offset + done)
-        );
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return SourceError{FailureReason::SourceRead, errno};
-        if (got == 0) return SourceError{FailureReason::SourceTruncated, ENODATA};
-        done += static_cast<std::size_t>(got);
-    }
-    bytes_read_ += done;
-    return std::nullopt;
+const std::byte* PageSource::direct(std::uint64_t offset, std::uint64_t length) {
+    if (mapping_ == nullptr || !reader_.is_at_hand(memory_fd_, offset, length)) return nullptr;
+    return mapping_ + offset;
 }
 
-std::optional<SourceError>
-PageSource::check(std::uint64_t offset, std::span<const std::byte> bytes) {
+std::optional<SourceError> PageSource::check(
+    std::uint64_t offset, std::span<const std::byte> bytes,
+    std::optional<MapReader::ListPlace>& missing
+) {
+    if (!options_.checked) return std::nullopt;
     for (std::size_t at = 0; at < bytes.size(); at += image::kMapPageSize) {
-        const auto expected = map_->page_hash((offset + at) / image::kMapPageSize);
+        const std::uint64_t page = (offset + at) / image::kMapPageSize;
+        const auto expected = map_->page_hash(page);
+        if (!expected && expected.error().code() == EAGAIN) {
+            missing = map_->list_of_page(page);
+            return std::nullopt;
+        }
         if (!expected) return SourceError{FailureReason::MapDamaged, expected.error().code()};
         ++pages_checked_;
         if (image::hash_page(bytes.data() + at) != *expected)
@@ -96,14 +94,31 @@ PageSource::check(std::uint64_t offset, std::span<const std::byte> bytes) {
     return std::nullopt;
 }
 
-std::expected<std::span<const std::byte>, SourceError>
-PageSource::load(std::uint64_t offset, std::uint64_t length) {
+std::optional<SourceError>
+PageSource::add_list(const MapReader::ListPlace& place, std::span<const std::byte> bytes) {
+    const auto added = map_->add_list(place, bytes);
+    if (added) return std::nullopt;
+    return SourceError{FailureReason::MapDamaged, added.error().code()};
+}
+
+std::expected<std::optional<std::span<const std::byte>>, SourceError>
+PageSource::load_now(std::uint64_t offset, std::uint64_t length) {
+    using Loaded = std::optional<std::span<const std::byte>>;
     THAW_INVARIANT(length <= options_.largest_page && offset <= options_.memory_size - length);
     const std::span<std::byte> target(buffer_, length);
-    if (const auto error = read_all(offset, target)) return std::unexpected(*error);
-    if (options_.checked)
-        if (const auto error = check(offset, target)) return std::unexpected(*error);
-    return target;
+    const auto here = reader_.read(memory_fd_, target, offset);
+    if (!here) {
+        const int code = here.error().code();
+        const auto reason =
+            code == ENODATA ? FailureReason::SourceTruncated : FailureReason::SourceRead;
+        return std::unexpected(SourceError{reason, code});
+    }
+    if (!*here) return Loaded();
+    bytes_read_ += length;
+    std::optional<MapReader::ListPlace> missing;
+    if (const auto error = check(offset, target, missing)) return std::unexpected(*error);
+    if (missing) return Loaded(); // read once more, with its list
+    return Loaded(target);
 }
 
 } // namespace thaw::worker

@@ -48,11 +48,35 @@ public:
     void map_when_unchecked();
 
     bool is_zero(std::uint64_t offset, std::uint64_t length) const;
-    // A pointer for UFFDIO_COPY only, nullptr when bytes must be load()ed.
-    const std::byte* direct(std::uint64_t offset) const;
-    // Reads and checks. The bytes are good until the next call. `length` <= largest_page.
-    std::expected<std::span<const std::byte>, SourceError>
-    load(std::uint64_t offset, std::uint64_t length);
+    // Pages (4 KiB) from `page` on, at most `limit`, of the same kind as it is: zero or data.
+    std::uint64_t run_length(std::uint64_t page, std::uint64_t limit) const;
+    // A pointer for UFFDIO_COPY only, nullptr when bytes must be read: no mapping, or the page
+    // cache does not have them, so that the kernel would wait for the disk inside the ioctl.
+    const std::byte* direct(std::uint64_t offset, std::uint64_t length);
+    // The same without a look at the page cache; what direct() said holds a while.
+    const std::byte* mapping_at(std::uint64_t offset) const { return mapping_ + offset; }
+    // Reads and checks what is at hand; nullopt when a disk would have to be waited for (then read
+    // it otherwise and check() it). The bytes are good until the next call. `length` <=
+    // largest_page.
+    std::expected<std::optional<std::span<const std::byte>>, SourceError>
+    load_now(std::uint64_t offset, std::uint64_t length);
+    // Whether bytes that were read at `offset` are those of the image. A list of page hashes that
+    // is not at hand is named in `missing`, and the answer is open: read it, add_list() it, ask
+    // again.
+    std::optional<SourceError> check(
+        std::uint64_t offset, std::span<const std::byte> bytes,
+        std::optional<MapReader::ListPlace>& missing
+    );
+    std::optional<SourceError>
+    add_list(const MapReader::ListPlace& place, std::span<const std::byte> bytes);
+    void count_read(std::uint64_t bytes) { bytes_read_ += bytes; }
+
+    int memory_fd() const { return memory_fd_; }
+    int map_fd() const { return map_ == nullptr ? -1 : map_->fd(); }
+    bool is_checked() const { return options_.checked; }
+    // Of the memory.map; 0 without one.
+    std::uint64_t map_checksum() const { return map_ == nullptr ? 0 : map_->checksum(); }
+    std::uint64_t memory_size() const { return options_.memory_size; }
     // As many zeros as the largest page has.
     const std::byte* zeros() const { return zeros_; }
 
@@ -61,10 +85,8 @@ public:
 
 private:
     PageSource() = default;
-    std::optional<SourceError> read_all(std::uint64_t offset, std::span<std::byte> target);
-    std::optional<SourceError> check(std::uint64_t offset, std::span<const std::byte> bytes);
-
     int memory_fd_ = -1;
+    NowaitRead reader_;
     Options options_;
     std::unique_ptr<MapReader> map_;   // none: no zero runs, no checks
     std::byte* buffer_ = nullptr;      // private, largest_page bytes

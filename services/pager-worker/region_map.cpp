@@ -25,6 +25,33 @@ std::optional<PageLocation> RegionMap::find(std::uint64_t address) const {
     };
 }
 
+std::optional<PageLocation> RegionMap::at_offset(std::uint64_t offset) const {
+    for (const auto& region : regions_) { // few
+        if (offset < region.offset || offset - region.offset >= region.size) continue;
+        const std::uint64_t within = (offset - region.offset) & ~(protocol::kBitPage - 1);
+        return PageLocation{
+            .address = region.base + within,
+            .offset = region.offset + within,
+            .page_size = region.page_size,
+        };
+    }
+    return std::nullopt;
+}
+
+std::uint64_t RegionMap::pages_after(const PageLocation& at) const {
+    for (const auto& region : regions_)
+        if (at.offset >= region.offset && at.offset - region.offset < region.size)
+            return (region.offset + region.size - at.offset) / protocol::kBitPage;
+    return 0;
+}
+
+std::uint64_t RegionMap::pages_into(const PageLocation& at, std::uint64_t page) const {
+    for (const auto& region : regions_)
+        if (at.offset >= region.offset && at.offset - region.offset < region.size)
+            return (page - region.offset / protocol::kBitPage) % at.bit_count();
+    return 0;
+}
+
 std::vector<BitRange> RegionMap::clamp(std::uint64_t start, std::uint64_t end) const {
     std::vector<BitRange> ranges;
     for (const auto& region : regions_) {

@@ -38,6 +38,13 @@ public:
 
     // The page that holds `address`; nullopt outside every region.
     std::optional<PageLocation> find(std::uint64_t address) const;
+    // The page that holds byte `offset` of the memory file; nullopt when no region has it. Its
+    // address and offset are those of the 4 KiB page, whatever the page size.
+    std::optional<PageLocation> at_offset(std::uint64_t offset) const;
+    // 4 KiB pages from `at` to the end of its region.
+    std::uint64_t pages_after(const PageLocation& at) const;
+    // 4 KiB pages between the beginning of the page that holds bit `page` and it; 0 unless huge.
+    std::uint64_t pages_into(const PageLocation& at, std::uint64_t page) const;
     // What of [start, end) lies in the regions, in whole pages: a page that is only partly inside
     // keeps its other half, so it does not count. Backward ranges are empty.
     std::vector<BitRange> clamp(std::uint64_t start, std::uint64_t end) const;

@@ -30,6 +30,7 @@ namespace {
 constexpr std::array kAllowed{
     SCMP_SYS(read),
     SCMP_SYS(pread64),
+    SCMP_SYS(preadv2),
     SCMP_SYS(write),
     SCMP_SYS(writev),
     SCMP_SYS(close),
@@ -38,6 +39,7 @@ constexpr std::array kAllowed{
     SCMP_SYS(epoll_wait),
     SCMP_SYS(epoll_ctl),
     SCMP_SYS(io_uring_enter),
+    SCMP_SYS(io_uring_register), // the ring's own restrictions leave one operation of it
     SCMP_SYS(connect),
     SCMP_SYS(sendmsg),
     SCMP_SYS(recvmsg),
@@ -99,6 +101,9 @@ Result<> enter_sandbox() {
         ::seccomp_init(SCMP_ACT_ERRNO(EPERM)), &::seccomp_release
     );
     if (!filter) return fail(ENOMEM, "make the system call filter");
+    // The reader threads of the epoll engine too.
+    if (const int error = ::seccomp_attr_set(filter.get(), SCMP_FLTATR_CTL_TSYNC, 1); error != 0)
+        return fail_errno(-error, "extend the system call filter to all threads");
     if (const int error = add_rules(filter.get()); error != 0)
         return fail_errno(-error, "build the system call filter");
     if (const int error = ::seccomp_load(filter.get()); error != 0)

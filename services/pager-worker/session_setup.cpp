@@ -71,8 +71,12 @@ Result<OpenSession> open_session(StartMessage start, FailureReason& reason) {
     memory.state().memory_lock.store(static_cast<std::uint32_t>(lock), std::memory_order_relaxed);
     // After the lock: the mapping is as large as the guest and would not fit RLIMIT_MEMLOCK.
     source.map_when_unchecked();
+    reason = FailureReason::Resources;
+    THAW_TRY(DemandReads reads, DemandReads::create(source, regions.largest_page()));
     reason = FailureReason::None;
-    return OpenSession{std::move(start), std::move(memory), std::move(regions), std::move(source)};
+    return OpenSession{
+        std::move(start), std::move(memory), std::move(regions), std::move(source), std::move(reads)
+    };
 }
 
 } // namespace thaw::worker

@@ -4,6 +4,7 @@
 // From the broker's first message to a session that this process may serve.
 
 #include "core/error.hpp"
+#include "demand_reads.hpp"
 #include "page_source.hpp"
 #include "protocol/session_memory.hpp"
 #include "protocol/worker_control.hpp"
@@ -17,6 +18,7 @@ struct OpenSession {
     protocol::SessionMemory memory;
     RegionMap regions;
     PageSource source;
+    DemandReads reads;
 };
 
 // Waits for Start. ECONNRESET when the broker goes away first: there is no VM yet that this process

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "worker.hpp"
 
+#include "background.hpp"
 #include "clock.hpp"
 #include "core/pidfd.hpp"
 #include "core/text.hpp"
@@ -48,15 +49,24 @@ Result<std::unique_ptr<FaultEngine>> make_engine(
     return make_epoll_engine(descriptors, ring, sink);
 }
 
+// Whose read it was.
+constexpr std::uint64_t kBulkToken = std::uint64_t{1} << 32;
+
 class Worker {
 public:
-    explicit Worker(OpenSession session)
+    Worker(OpenSession session, const WorkerOptions& options)
         : start_(std::move(session.start)), memory_(std::move(session.memory)),
           regions_(std::move(session.regions)), source_(std::move(session.source)),
-          installer_(start_.uffd.get()), ring_(memory_.ring()),
-          handler_(memory_, regions_, installer_, source_, [this](const auto& lost) {
-              report_loss(lost);
-          }) {}
+          reads_(std::move(session.reads)), installer_(start_.uffd.get()), ring_(memory_.ring()),
+          ledger_(memory_), runs_(memory_, regions_, installer_, ledger_, source_.zeros()),
+          handler_(
+              memory_, regions_, installer_, source_, reads_, ledger_, runs_,
+              [this](const auto& lost) { report_loss(lost); }
+          ),
+          background_(
+              {memory_, regions_, source_, ledger_, runs_}, start_.working_set.get(),
+              options.pressure_directory
+          ) {}
     Worker(const Worker&) = delete; // its parts point at each other
     Worker& operator=(const Worker&) = delete;
 
@@ -68,6 +78,12 @@ public:
 
 private:
     void report_loss(const protocol::FailedMessage& lost);
+    void report_replay(const protocol::ReplayEndedMessage& ended, const std::string& why);
+    void report_populate(bool complete);
+    void connect_parts();
+    void take_reads(std::span<const ReadEnd> ends);
+    void attend();
+    void answer_attention();
     Result<bool> attend_channel(bool readable);
     bool may_quit() const;
 
@@ -75,17 +91,27 @@ private:
     SessionMemory memory_;
     RegionMap regions_;
     PageSource source_;
+    DemandReads reads_;
     Installer installer_;
     MessageRing ring_;
+    Ledger ledger_;
+    RunInstaller runs_;
     FaultHandler handler_;
+    Background background_;
     std::unique_ptr<FaultEngine> engine_;
     std::unique_ptr<ControlChannel> channel_; // from prepare() on
     std::uint64_t losses_ = 0;
+    std::uint32_t serial_ = 0; // of SessionControl, as attended to
+    bool unanswered_ = false;  // the broker waits for Attended
 };
 
 Result<> Worker::prepare(Fd channel, const WorkerOptions& options) {
     auto& state = memory_.state();
-    const FaultEngine::Descriptors watched{start_.uffd.get(), start_.vmm_pidfd.get()};
+    const FaultEngine::Descriptors watched{
+        .uffd = start_.uffd.get(),
+        .vmm_pidfd = start_.vmm_pidfd.get(),
+        .read_buffer = background_.prepare(),
+    };
     THAW_CHECK(set_nonblocking(start_.uffd.get(), true));
     THAW_CHECK(set_nonblocking(channel.get(), true));
     THAW_TRY(engine_, make_engine(options.engine, watched, ring_, handler_));
@@ -96,7 +122,9 @@ Result<> Worker::prepare(Fd channel, const WorkerOptions& options) {
         .vmm_pidfd = start_.vmm_pidfd.get(),
         .memory = start_.memory.get(),
         .map = start_.map.get(),
+        .working_set = start_.working_set.get(),
     };
+    connect_parts();
     channel_ = std::make_unique<ControlChannel>(
         std::move(channel), std::move(start_.spares), options.control_path, hello
     );
@@ -112,6 +140,22 @@ Result<> Worker::prepare(Fd channel, const WorkerOptions& options) {
         protocol::engine_name(engine_->kind())
     );
     return enter_sandbox();
+}
+
+void Worker::connect_parts() {
+    background_.set_registered(engine_->has_registered_buffer());
+    reads_.set_reader([this](const ReadRequest& request) { return engine_->read(request); });
+    background_.set_hooks({
+        .read =
+            [this](ReadRequest request) {
+                request.token |= kBulkToken;
+                return engine_->read(request);
+            },
+        .release_buffers = [this] { engine_->release_buffer(); },
+        .replay_ended = [this](const auto& ended, const auto& why) { report_replay(ended, why); },
+        .populated = [this] { report_populate(true); },
+        .populate_failed = [this] { report_populate(false); },
+    });
 }
 
 Result<> Worker::adopt() {
@@ -142,7 +186,45 @@ Result<> Worker::adopt() {
         }),
         now
     );
+    attend();
+    // A first worker that is asked for nothing has nothing to answer.
+    if (!background_.wants_quiet()) {
+        state.quiesced.store(0, std::memory_order_release);
+        state.control_serial.store(serial_, std::memory_order_release);
+        unanswered_ = false;
+    }
     return {};
+}
+
+void Worker::report_replay(const protocol::ReplayEndedMessage& ended, const std::string& why) {
+    channel_->send(protocol::encode(ended), now_ns());
+    if (ended.state == protocol::ReplayState::Done) return;
+    log_event(
+        LogLevel::Warning, message_id::kReplayEnded, log_fields(memory_),
+        "VM {}: the working set of image {} is not replayed{}: {} ({})", memory_.info().name,
+        memory_.info().image_name,
+        ended.state == protocol::ReplayState::Stopped ? " to its end" : "",
+        protocol::replay_reason_name(static_cast<std::uint32_t>(ended.reason)), why
+    );
+}
+
+void Worker::report_populate(bool complete) {
+    auto& state = memory_.state();
+    const auto now = now_ns();
+    const auto result = complete ? protocol::PopulateState::Done : protocol::PopulateState::Failed;
+    state.populate_state.store(static_cast<std::uint32_t>(result), std::memory_order_release);
+    if (!complete) {
+        log_warning(
+            log_fields(memory_), "VM {}: not all pages can be read; they are served as before",
+            memory_.info().name
+        );
+        unanswered_ = true;
+        return;
+    }
+    state.populate_done.store(memory_.info().memory_size, std::memory_order_relaxed);
+    state.counters.last_page_ns.store(now, std::memory_order_relaxed);
+    state.phase.store(static_cast<std::uint32_t>(WorkerPhase::Complete), std::memory_order_release);
+    channel_->send(protocol::encode(ControlType::Complete), now);
 }
 
 void Worker::report_loss(const protocol::FailedMessage& lost) {
@@ -170,34 +252,72 @@ bool Worker::may_quit() const {
            phase == static_cast<std::uint32_t>(WorkerPhase::Complete);
 }
 
+// What the broker wants has changed, perhaps; it may also have died before it could say so.
+void Worker::attend() {
+    serial_ = memory_.control().serial.load(std::memory_order_acquire);
+    background_.attend();
+    unanswered_ = true;
+}
+
+void Worker::answer_attention() {
+    auto& state = memory_.state();
+    const bool quiet = background_.wants_quiet();
+    if (quiet && !(background_.is_still() && handler_.is_idle())) return; // later, then
+    state.quiesced.store(quiet ? 1 : 0, std::memory_order_release);
+    state.control_serial.store(serial_, std::memory_order_release);
+    unanswered_ = false;
+    channel_->send(
+        protocol::encode(protocol::AttendedMessage{.serial = serial_, .quiesced = quiet}), now_ns()
+    );
+}
+
 Result<bool> Worker::attend_channel(bool readable) {
     const std::uint64_t now = now_ns();
     const int before = channel_->fd();
-    bool quit = readable && channel_->receive(now);
+    ControlChannel::Wishes wishes;
+    if (readable) wishes = channel_->receive(now);
     if (channel_->fd() != before) THAW_CHECK(engine_->watch_channel(-1));
     if (channel_->fd() < 0 && channel_->dial(now))
         THAW_CHECK(engine_->watch_channel(channel_->fd()));
-    if (quit && !may_quit()) {
+    if (wishes.attend || memory_.control().serial.load(std::memory_order_acquire) != serial_)
+        attend();
+    if (wishes.quit && !may_quit()) {
         log_warning(log_fields(memory_), "told to quit while the VMM lives: refused");
-        quit = false;
+        wishes.quit = false;
     }
-    return quit;
+    return wishes.quit;
+}
+
+void Worker::take_reads(std::span<const ReadEnd> ends) {
+    for (const ReadEnd& end : ends)
+        if ((end.token & kBulkToken) != 0)
+            background_.read_ended(end.token & ~kBulkToken, end.result);
+        else
+            handler_.read_ended(end.token, end.result);
 }
 
 Result<> Worker::loop() {
     auto& state = memory_.state();
     for (;;) {
-        const auto deadline = std::min(handler_.next_deadline(), channel_->next_deadline());
+        const auto deadline = std::min(
+            {handler_.next_deadline(), channel_->next_deadline(), background_.next_deadline()}
+        );
         THAW_TRY(const EngineEvents events, engine_->wait(deadline));
         state.heartbeat_ns.store(now_ns(), std::memory_order_relaxed);
         if (events.vmm_exited) {
             channel_->send(protocol::encode(ControlType::VmmExited), now_ns());
             return {};
         }
+        if (!events.reads.empty()) take_reads(events.reads);
         handler_.serve();
-        if (!events.channel && channel_->next_deadline() == kNever) continue;
-        THAW_TRY(const bool quit, attend_channel(events.channel));
-        if (quit) return {};
+        if (events.channel || channel_->next_deadline() != kNever) {
+            THAW_TRY(const bool quit, attend_channel(events.channel));
+            if (quit) return {};
+        }
+        // Idle work, one step at a time, with a look at the messages between any two.
+        if (background_.next_deadline() != kNever && !handler_.vmm_is_gone())
+            background_.step(now_ns());
+        if (unanswered_) answer_attention();
     }
 }
 
@@ -256,7 +376,7 @@ Result<> run_worker(Fd channel, const WorkerOptions& options) {
     session->memory.state().worker_started_ns.store(started, std::memory_order_relaxed);
     const std::string title = "thaw-pw " + session->memory.info().name;
     ::prctl(PR_SET_NAME, title.c_str()); // the kernel cuts it to 15 bytes
-    const auto worker = std::make_unique<Worker>(std::move(*session));
+    const auto worker = std::make_unique<Worker>(std::move(*session), options);
     return serve_session(*worker, std::move(channel), options);
 }
 

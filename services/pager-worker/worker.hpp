@@ -19,7 +19,8 @@ enum class EngineChoice { Auto, Epoll, IoUring, IoUringPolled };
 
 struct WorkerOptions {
     EngineChoice engine = EngineChoice::Auto;
-    std::string control_path; // where brokers listen
+    std::string control_path;       // where brokers listen
+    std::string pressure_directory; // instead of /proc/pressure; empty: the host's
 };
 
 // Receives Start on `channel` and serves. Returns when the VMM is dead or the broker may and does

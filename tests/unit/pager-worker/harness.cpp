@@ -5,6 +5,7 @@
 #include "core/pidfd.hpp"
 #include "core/scm.hpp"
 #include "image/memory_map.hpp"
+#include "image/working_set.hpp"
 
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
@@ -92,6 +93,21 @@ TestImage::TestImage(std::uint64_t size)
     must_be(static_cast<bool>(write_all(map_.get(), std::span(bytes))), "write the map");
 }
 
+Fd TestImage::working_set(const std::vector<std::uint32_t>& pages, std::uint32_t page_size) const {
+    const image::AccessLog log{
+        .id = id_,
+        .page_size = page_size,
+        .page_count = this->pages(),
+        .settled = true,
+        .pages = pages
+    };
+    const auto map = must(image::MemoryMap::load(map_.get(), id_));
+    Fd file(::memfd_create("working-set", MFD_CLOEXEC));
+    const auto written = image::write_working_set(file.get(), log, memory_.get(), map);
+    must_be(static_cast<bool>(written), "pack the working set");
+    return file;
+}
+
 void TestImage::flip(std::uint64_t page) const {
     std::byte byte{};
     const auto at = static_cast<off_t>(page * kPage + 777);
@@ -159,6 +175,13 @@ bool Guest::is_zero(std::uint64_t page) const {
     return image::is_zero_page(static_cast<const std::byte*>(address(page)));
 }
 
+void Guest::unregister() const {
+    for (const auto& region : regions_) {
+        uffdio_range range{.start = region.base, .len = region.size};
+        must_be(::ioctl(uffd_.get(), UFFDIO_UNREGISTER, &range) == 0, "UFFDIO_UNREGISTER");
+    }
+}
+
 // ---- worker ----------------------------------------------------------------------------------
 
 WorkerProcess::WorkerProcess(pid_t pid, Fd pidfd, Fd channel)
@@ -211,6 +234,17 @@ Result<protocol::ControlMessage> WorkerProcess::receive(milliseconds limit) cons
     return protocol::receive_control(channel_.get());
 }
 
+Result<protocol::ControlMessage>
+WorkerProcess::receive(protocol::ControlType type, milliseconds limit) const {
+    const auto end = std::chrono::steady_clock::now() + limit;
+    for (;;) {
+        const auto left =
+            std::chrono::duration_cast<milliseconds>(end - std::chrono::steady_clock::now());
+        auto message = receive(std::max(left, milliseconds(0)));
+        if (!message || message->type == type) return message;
+    }
+}
+
 // ---- broker ----------------------------------------------------------------------------------
 
 namespace {
@@ -236,7 +270,9 @@ pid_t spawn_worker(int channel, const BrokerOptions& options) {
     const std::string engine = "--engine=" + options.engine;
     const std::string control = "--control=" + options.control_path;
     const char* program = THAW_WORKER_PATH;
-    const char* argv[] = {program, "--session", engine.c_str(), control.c_str(), nullptr};
+    const std::string pressure = "--pressure=" + options.pressure_directory;
+    const char* argv[] = {program,         "--session",      engine.c_str(),
+                          control.c_str(), pressure.c_str(), nullptr};
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, channel, 3);
@@ -268,6 +304,7 @@ WorkerProcess Broker::start() {
     message.vmm_pidfd = must_dup(options_.vmm_pidfd.get());
     message.memory = must_dup(image_.memory());
     if (options_.with_map) message.map = must_dup(image_.map());
+    if (options_.working_set) message.working_set = must_dup(options_.working_set.get());
     message.spares = must(protocol::make_spare_sockets());
     must_be(
         static_cast<bool>(protocol::send_control(worker.channel(), protocol::encode(message))),
@@ -286,6 +323,12 @@ WorkerProcess Broker::start_ready() {
     WorkerProcess worker = start();
     EXPECT_TRUE(is_ready(worker));
     return worker;
+}
+
+void Broker::attend(const WorkerProcess& worker) {
+    const auto sent =
+        protocol::send_control(worker.channel(), protocol::encode(protocol::ControlType::Attend));
+    must_be(static_cast<bool>(sent), "send Attend");
 }
 
 HangGuard::HangGuard(unsigned seconds) {

@@ -45,6 +45,8 @@ public:
     static std::uint64_t word(std::uint64_t page, std::size_t index);
     // Whether `bytes` (4 KiB) are what the image has at `page`.
     static bool matches(const void* bytes, std::uint64_t page);
+    // A working-set file of these pages (4 KiB indices) in this order, packed as `record` does.
+    Fd working_set(const std::vector<std::uint32_t>& pages, std::uint32_t page_size = kPage) const;
     // Flips a byte of the page in the memory file; again to put it right.
     void flip(std::uint64_t page) const;
     void truncate(std::uint64_t size) const;
@@ -77,6 +79,7 @@ public:
     void* address(std::uint64_t page) const;
     void remove(std::uint64_t first_page, std::uint64_t count) const;
     bool is_zero(std::uint64_t page) const;
+    void unregister() const;
 
 private:
     Layout layout_;
@@ -90,7 +93,9 @@ struct BrokerOptions {
     std::uint32_t flags = 0;
     std::string control_path = "/nonexistent/thaw-test";
     bool with_map = true;
-    Fd vmm_pidfd; // this process when empty
+    Fd vmm_pidfd;   // this process when empty
+    Fd working_set; // none when empty
+    std::string pressure_directory;
 };
 
 // One worker process.
@@ -112,6 +117,10 @@ public:
     // The next message; ETIMEDOUT after `limit`.
     Result<protocol::ControlMessage>
     receive(std::chrono::milliseconds limit = std::chrono::seconds(10)) const;
+    // The next message of that type; others are dropped.
+    Result<protocol::ControlMessage> receive(
+        protocol::ControlType type, std::chrono::milliseconds limit = std::chrono::seconds(10)
+    ) const;
 
 private:
     pid_t pid_;
@@ -133,6 +142,8 @@ public:
     // Starts one and waits for Ready.
     WorkerProcess start_ready();
     bool is_ready(const WorkerProcess& worker) const;
+    // Says that SessionControl has changed.
+    static void attend(const WorkerProcess& worker);
 
 private:
     const TestImage& image_;

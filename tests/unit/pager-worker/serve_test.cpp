@@ -45,7 +45,9 @@ TEST_P(Serve, EveryByteIsTheImages) {
     auto worker = broker.start_ready();
     EXPECT_EQ(expect_all(guest, image.pages()), 0U);
     const auto& counters = broker.counters();
-    EXPECT_EQ(counters.faults, image.pages());
+    // Zero pages of the image come eight at a time: the run around a fault is filled at once.
+    const std::uint64_t faults = image.pages() / 64 * 57;
+    EXPECT_EQ(counters.faults, faults);
     // The guest runs on before the worker has counted.
     EXPECT_TRUE(eventually([&] {
         return counters.pages_copied + counters.pages_zero == image.pages() &&
@@ -56,7 +58,7 @@ TEST_P(Serve, EveryByteIsTheImages) {
     std::uint64_t histogram = 0;
     for (const auto& bucket : counters.latency)
         histogram += bucket;
-    EXPECT_EQ(histogram, image.pages());
+    EXPECT_EQ(histogram, faults);
 }
 
 TEST_P(Serve, TwoRegionsInRandomOrder) {

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+#include "memory_feed.hpp"
+
+#include "bulk_mover.hpp"
+
+#include <algorithm>
+
+namespace thaw::worker {
+
+using protocol::kBitPage;
+
+namespace {
+
+constexpr std::uint64_t kZeroPages = 4096; // 16 MiB: a millisecond of UFFDIO_ZEROPAGE at 90 ns/page
+// Probing and installing a piece from the mapping takes four system calls.
+constexpr std::uint64_t kDirectPages = 256;
+
+} // namespace
+
+std::optional<Piece> MemoryFeed::piece_at(std::uint64_t page, std::uint64_t run) {
+    const std::uint64_t kind = std::min(run, parts_.source.run_length(page, run));
+    if (parts_.source.is_zero(page * kBitPage, kBitPage)) {
+        page_ = page + std::min(kind, kZeroPages);
+        if (cause_ == Cause::Replay) return std::nullopt;
+        return Piece{.kind = Piece::Kind::Zero, .first = page, .count = page_ - page};
+    }
+    const std::uint64_t direct = std::min(kind, kDirectPages);
+    if (parts_.source.direct(page * kBitPage, direct * kBitPage) != nullptr) {
+        page_ = page + direct;
+        return Piece{.kind = Piece::Kind::Direct, .first = page, .count = direct};
+    }
+    const std::uint64_t pages = std::min(run, BulkMover::kBufferSize / kBitPage);
+    // Short zero runs between data are read along with it.
+    page_ = page + pages;
+    return Piece{
+        .kind = Piece::Kind::File,
+        .fd = parts_.source.memory_fd(),
+        .offset = page * kBitPage,
+        .length = pages * kBitPage,
+        .first = page,
+        .count = pages,
+    };
+}
+
+std::optional<Piece> MemoryFeed::next() {
+    const std::uint64_t end = parts_.memory.page_count();
+    while (page_ < end) {
+        if (cause_ == Cause::Replay && budget_ == 0) {
+            over_budget_ = true;
+            return std::nullopt;
+        }
+        const auto at = parts_.regions.at_offset(page_ * kBitPage);
+        if (!at) {
+            ++page_; // between regions: rare and cheap
+            continue;
+        }
+        std::uint64_t limit = parts_.regions.pages_after(*at);
+        if (cause_ == Cause::Replay) limit = std::min(limit, budget_ / kBitPage + 1);
+        const std::uint64_t skip = parts_.memory.missing_run(page_, limit, false);
+        if (skip > 0) {
+            page_ += skip;
+            continue;
+        }
+        std::uint64_t run = parts_.memory.missing_run(page_, limit, true);
+        if (at->bit_count() > 1) { // whole huge pages; one that lost a part is left as it is
+            const std::uint64_t into = parts_.regions.pages_into(*at, page_);
+            if (into != 0 || run < at->bit_count()) {
+                page_ += at->bit_count() - into;
+                continue;
+            }
+            run = at->bit_count();
+        }
+        auto piece = piece_at(page_, run);
+        if (!piece) continue;
+        budget_ -= std::min(budget_, piece->length);
+        return piece;
+    }
+    return std::nullopt;
+}
+
+std::optional<SourceError> MemoryFeed::check(
+    const Piece& piece, std::span<const std::byte> bytes,
+    std::optional<MapReader::ListPlace>& missing
+) {
+    return parts_.source.check(piece.offset, bytes, missing);
+}
+
+Feed::Step MemoryFeed::install(
+    const Piece& piece, const std::byte* bytes, std::uint64_t& cursor, std::uint64_t pages
+) {
+    if (piece.kind == Piece::Kind::Direct) bytes = parts_.source.mapping_at(piece.first * kBitPage);
+    // Zeros cost a tenth.
+    const std::uint64_t most = piece.kind == Piece::Kind::Zero ? kZeroPages : pages;
+    std::uint64_t here = std::min(most, piece.count - cursor);
+    const std::uint64_t page = piece.first + cursor;
+    // A zero run in what was read is installed as one where it is long enough to pay.
+    const bool zero =
+        piece.kind != Piece::Kind::Zero && parts_.source.is_zero(page * kBitPage, kBitPage);
+    if (piece.kind != Piece::Kind::Zero)
+        here = std::min(here, parts_.source.run_length(page, here));
+    const auto at = parts_.regions.at_offset(page * kBitPage);
+    if (at && at->bit_count() > 1) here = piece.count - cursor; // huge pages go whole
+    const bool as_zeros =
+        piece.kind == Piece::Kind::Zero || (zero && (!at || at->bit_count() == 1));
+    Step step;
+    step.result =
+        parts_.installer.fill(cause_, {page, here}, as_zeros ? nullptr : bytes + cursor * kBitPage);
+    cursor += step.result.pages;
+    step.finished = cursor >= piece.count;
+    return step;
+}
+
+} // namespace thaw::worker

@@ -1,0 +1,435 @@
+// SPDX-License-Identifier: MIT
+// Pages ahead of the guest: in time, never wrong, never back from the dead, and only when wanted.
+
+#include "core/file.hpp"
+#include "harness.hpp"
+#include "image/working_set.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <numeric>
+#include <random>
+#include <thread>
+
+namespace thaw::test {
+namespace {
+
+using protocol::ControlType;
+using protocol::ReplayReason;
+using protocol::ReplayState;
+using std::chrono::milliseconds;
+
+constexpr std::uint64_t kSize = 16 << 20;
+constexpr std::uint64_t kPages = kSize / kPage;
+
+// Runs of three pages all over the memory, in no order.
+std::vector<std::uint32_t> scattered(std::uint64_t seed = 1) {
+    std::vector<std::uint32_t> runs(kPages / 8);
+    std::iota(runs.begin(), runs.end(), 0);
+    std::shuffle(runs.begin(), runs.end(), std::mt19937_64(seed));
+    std::vector<std::uint32_t> pages;
+    for (const std::uint32_t run : runs)
+        for (std::uint32_t i = 0; i < 3; ++i)
+            pages.push_back(run * 8 + i);
+    return pages;
+}
+
+class Replay : public ::testing::TestWithParam<const char*> {
+protected:
+    BrokerOptions options(Fd working_set, std::uint32_t flags = protocol::kFlagPrefetch) const {
+        BrokerOptions options;
+        options.engine = GetParam();
+        options.flags = flags;
+        options.working_set = std::move(working_set);
+        return options;
+    }
+    static void expect_end(const WorkerProcess& worker, ReplayState state, ReplayReason reason) {
+        const auto message = worker.receive(ControlType::ReplayEnded);
+        ASSERT_TRUE(message) << message.error().message();
+        EXPECT_EQ(message->replay_ended.state, state);
+        EXPECT_EQ(message->replay_ended.reason, reason);
+    }
+    static std::uint64_t wrong_pages(const Guest& guest) {
+        std::uint64_t wrong = 0;
+        for (std::uint64_t page = 0; page < kPages; ++page)
+            wrong += TestImage::matches(guest.address(page), page) ? 0 : 1;
+        return wrong;
+    }
+    HangGuard guard_{60};
+};
+INSTANTIATE_TEST_SUITE_P(Engines, Replay, ::testing::Values(THAW_TEST_ENGINES));
+
+TEST_P(Replay, BringsTheWorkingSetInBeforeItIsAskedFor) {
+    const TestImage image(kSize);
+    for (const std::uint32_t unchecked : {0U, protocol::kFlagUnchecked}) {
+        const Guest guest({.size = kSize, .split = 5 << 20});
+        const auto pages = scattered();
+        Broker broker(
+            image, guest, options(image.working_set(pages), protocol::kFlagPrefetch | unchecked)
+        );
+        auto worker = broker.start_ready();
+        expect_end(worker, ReplayState::Done, ReplayReason::None);
+        auto& state = broker.state();
+        EXPECT_EQ(state.replay_kind, static_cast<std::uint32_t>(protocol::ReplayKind::WorkingSet));
+        EXPECT_EQ(state.replay_done, pages.size() * kPage);
+        EXPECT_EQ(state.replay_total, pages.size() * kPage);
+        EXPECT_EQ(broker.counters().replay_pages, pages.size());
+        EXPECT_GT(broker.counters().replay_done_ns, 0U);
+        for (const std::uint32_t page : pages)
+            ASSERT_TRUE(TestImage::matches(guest.address(page), page)) << page;
+        EXPECT_EQ(broker.counters().faults, 0U); // not one of them was missing
+        EXPECT_EQ(wrong_pages(guest), 0U);
+        const auto& counters = broker.counters(); // the guest runs on before the worker has counted
+        EXPECT_TRUE(eventually([&] {
+            return counters.bytes_replay + counters.bytes_demand + counters.bytes_zero == kSize;
+        }));
+    }
+}
+
+TEST_P(Replay, YieldsToTheGuest) {
+    const TestImage image(kSize);
+    const Guest guest({.size = kSize});
+    const auto pages = scattered();
+    Broker broker(image, guest, options(image.working_set(pages)));
+    auto worker = broker.start();
+    EXPECT_EQ(wrong_pages(guest), 0U); // at the same time
+    expect_end(worker, ReplayState::Done, ReplayReason::None);
+    const auto& counters = broker.counters();
+    EXPECT_EQ(counters.replay_pages + counters.replay_late, pages.size());
+}
+
+// With pages freed all the while: what the guest gave back must not come back.
+TEST_P(Replay, RemovedPagesAreLeftAlone) {
+    const TestImage image(kSize);
+    const auto pages = scattered();
+    for (int round = 0; round < 5; ++round) {
+        const Guest guest({.size = kSize});
+        Broker broker(image, guest, options(image.working_set(pages)));
+        auto worker = broker.start_ready();
+        std::uint64_t resurrected = 0;
+        for (std::size_t i = static_cast<std::size_t>(round) * 3; i < pages.size(); i += 15) {
+            guest.remove(pages[i], 3);
+            if (i % 2 == 0) continue; // looked at later
+            for (std::uint64_t page = pages[i]; page < pages[i] + 3; ++page)
+                resurrected += guest.is_zero(page) ? 0 : 1;
+        }
+        expect_end(worker, ReplayState::Done, ReplayReason::None);
+        for (std::size_t i = static_cast<std::size_t>(round) * 3; i < pages.size(); i += 15)
+            for (std::uint64_t page = pages[i]; page < pages[i] + 3; ++page)
+                resurrected += guest.is_zero(page) ? 0 : 1;
+        EXPECT_EQ(resurrected, 0U);
+        EXPECT_EQ(broker.counters().pages_removed, (pages.size() - 3 * round + 14) / 15 * 3);
+    }
+}
+
+TEST_P(Replay, ABadFileIsRefusedByNameAndTheGuestRunsOn) {
+    const TestImage image(kSize);
+    const auto change = [&](auto edit) {
+        Fd file = image.working_set(scattered());
+        image::WorkingSetTable table =
+            image::load_working_set(file.get(), image.id(), kPages).value();
+        edit(table);
+        table.header.checksum = image::working_set_checksum(table);
+        EXPECT_EQ(::pwrite(file.get(), &table.header, sizeof table.header, 0), 128);
+        const auto runs = std::as_bytes(std::span(table.runs));
+        EXPECT_GT(::pwrite(file.get(), runs.data(), runs.size(), 128), 0);
+        return file;
+    };
+    struct Case {
+        Fd file;
+        ReplayReason reason;
+    };
+    std::vector<Case> cases;
+    cases.push_back({change([](auto& t) { t.header.id[5] ^= 1; }), ReplayReason::ForeignImage});
+    cases.push_back(
+        {change([](auto& t) { t.header.map_checksum ^= 1; }), ReplayReason::ForeignImage}
+    );
+    cases.push_back(
+        {change([](auto& t) { t.runs[9].first_page = kPages; }), ReplayReason::OutOfRange}
+    );
+    cases.push_back({change([](auto& t) { t.header.version = 9; }), ReplayReason::UnknownVersion});
+    cases.push_back({change([](auto& t) { t.runs[9] = t.runs[10]; }), ReplayReason::Damaged});
+    cases.push_back({image.working_set({512 * 3}, kHuge), ReplayReason::ForeignImage});
+    Fd cut = image.working_set(scattered());
+    ASSERT_EQ(::ftruncate(cut.get(), 8192), 0);
+    cases.push_back({std::move(cut), ReplayReason::Damaged});
+    for (Case& bad : cases) {
+        const Guest guest({.size = kSize});
+        Broker broker(image, guest, options(std::move(bad.file)));
+        auto worker = broker.start_ready();
+        expect_end(worker, ReplayState::Refused, bad.reason);
+        EXPECT_EQ(broker.state().replay_reason, static_cast<std::uint32_t>(bad.reason));
+        EXPECT_EQ(broker.counters().replay_pages, 0U);
+        EXPECT_EQ(wrong_pages(guest), 0U);
+        EXPECT_EQ(broker.state().failure.reason, 0U);
+    }
+}
+
+TEST_P(Replay, RottenBytesAreNotInstalled) {
+    const TestImage image(kSize);
+    const Guest guest({.size = kSize});
+    Fd file = image.working_set(scattered());
+    const auto table = image::load_working_set(file.get(), image.id(), kPages).value();
+    const auto at = static_cast<off_t>(table.header.data_offset + 70 * kPage + 11);
+    std::byte byte{};
+    ASSERT_EQ(::pread(file.get(), &byte, 1, at), 1);
+    byte ^= std::byte{2};
+    ASSERT_EQ(::pwrite(file.get(), &byte, 1, at), 1);
+    Broker broker(image, guest, options(std::move(file)));
+    auto worker = broker.start_ready();
+    expect_end(worker, ReplayState::Stopped, ReplayReason::Checksum);
+    EXPECT_EQ(wrong_pages(guest), 0U);
+    EXPECT_EQ(broker.state().failure.reason, 0U); // no page was lost by it
+}
+
+TEST_P(Replay, StaysWithinItsBudget) {
+    const TestImage image(kSize);
+    const Guest guest({.size = kSize});
+    Broker broker(image, guest, options(image.working_set(scattered()), 0));
+    broker.memory().set_prefetch({.enabled = true, .replay_budget = 1 << 20});
+    auto worker = broker.start_ready();
+    expect_end(worker, ReplayState::Stopped, ReplayReason::Budget);
+    EXPECT_LE(broker.counters().bytes_replay, 1U << 20);
+    EXPECT_GT(broker.counters().bytes_replay, 1U << 19);
+}
+
+TEST_P(Replay, KeepsToItsRate) {
+    const TestImage image(kSize);
+    const Guest guest({.size = kSize});
+    Broker broker(image, guest, options(image.working_set(scattered()), 0));
+    broker.memory().set_prefetch({.enabled = true, .rate = 20 << 20}); // 6 MiB: 0.3 s
+    const auto before = std::chrono::steady_clock::now();
+    auto worker = broker.start_ready();
+    expect_end(worker, ReplayState::Done, ReplayReason::None);
+    EXPECT_GT(std::chrono::steady_clock::now() - before, milliseconds(220));
+}
+
+TEST_P(Replay, IsSwitchedAtRunTime) {
+    const TestImage image(kSize);
+    const Guest guest({.size = kSize});
+    Broker broker(image, guest, options(image.working_set(scattered()), 0));
+    auto worker = broker.start_ready();
+    EXPECT_FALSE(worker.receive(ControlType::ReplayEnded, milliseconds(100)));
+    EXPECT_EQ(broker.counters().replay_pages, 0U);
+    broker.memory().set_prefetch({.enabled = true, .rate = 10 << 20});
+    Broker::attend(worker);
+    EXPECT_TRUE(eventually([&] { return broker.counters().replay_pages > 100; }));
+    broker.memory().set_prefetch({.enabled = false});
+    Broker::attend(worker);
+    const auto serial = broker.memory().control().serial.load();
+    EXPECT_TRUE(eventually([&] { return broker.state().control_serial == serial; }));
+    EXPECT_TRUE(eventually([&] {
+        return broker.state().replay_state == static_cast<std::uint32_t>(ReplayState::Paused);
+    }));
+    const auto pages = broker.counters().replay_pages.load();
+    std::this_thread::sleep_for(milliseconds(100));
+    EXPECT_EQ(broker.counters().replay_pages, pages);
+    EXPECT_LT(pages, scattered().size());
+    broker.memory().set_prefetch({.enabled = true});
+    Broker::attend(worker);
+    expect_end(worker, ReplayState::Done, ReplayReason::None);
+}
+
+TEST_P(Replay, PausesUnderPressure) {
+    char directory[] = "/tmp/thaw-pressure-XXXXXX";
+    ASSERT_NE(::mkdtemp(directory), nullptr);
+    const std::string folder = directory;
+    const auto say = [&](const char* avg10) {
+        const std::string text =
+            std::string("some avg10=") + avg10 + " avg60=0.00 avg300=0.00 total=1\n";
+        Fd file = std::move(*open_file(folder + "/memory", O_RDWR | O_CREAT, 0600));
+        ASSERT_EQ(
+            ::pwrite(file.get(), text.data(), text.size(), 0), static_cast<ssize_t>(text.size())
+        );
+    };
+    say("31.42");
+    const TestImage image(kSize);
+    const Guest guest({.size = kSize});
+    auto with = options(image.working_set(scattered()), 0);
+    with.pressure_directory = folder;
+    Broker broker(image, guest, std::move(with));
+    broker.memory().set_prefetch({.enabled = true, .memory_pressure = 2000});
+    auto worker = broker.start_ready();
+    EXPECT_TRUE(eventually([&] {
+        return broker.state().replay_reason == static_cast<std::uint32_t>(ReplayReason::Pressure);
+    }));
+    EXPECT_EQ(broker.counters().replay_pages, 0U);
+    EXPECT_TRUE(TestImage::matches(guest.address(5), 5)); // the guest is served all the same
+    say("12.00");
+    expect_end(worker, ReplayState::Done, ReplayReason::None);
+    static_cast<void>(remove_tree(folder));
+}
+
+TEST_P(Replay, AWorkerThatTakesOverGoesOn) {
+    const TestImage image(kSize);
+    const Guest guest({.size = kSize});
+    const auto pages = scattered();
+    Broker broker(image, guest, options(image.working_set(pages), 0));
+    broker.memory().set_prefetch({.enabled = true, .rate = 10 << 20});
+    auto worker = broker.start_ready();
+    EXPECT_TRUE(eventually([&] { return broker.counters().replay_pages > 200; }));
+    worker.kill();
+    const auto before = broker.counters().replay_pages.load();
+    broker.memory().set_prefetch({.enabled = true});
+    worker = broker.start_ready();
+    expect_end(worker, ReplayState::Done, ReplayReason::None);
+    EXPECT_GE(
+        broker.counters().replay_pages, pages.size() - 1
+    ); // a page in flight may go uncounted
+    EXPECT_LE(broker.counters().replay_pages, pages.size());
+    EXPECT_LT(before, pages.size());
+    worker.kill();
+    worker = broker.start_ready(); // the third has nothing to do
+    EXPECT_FALSE(worker.receive(ControlType::ReplayEnded, milliseconds(50)));
+    EXPECT_EQ(wrong_pages(guest), 0U);
+}
+
+// ---- recording -------------------------------------------------------------------------------
+
+TEST_P(Replay, ARecordingNotesEachFirstTouchInOrder) {
+    const TestImage image(kSize);
+    const Guest guest({.size = kSize, .split = 3 << 20});
+    Broker broker(image, guest, options(Fd(), protocol::kFlagRecording));
+    auto worker = broker.start_ready();
+    std::vector<std::uint32_t> touched;
+    for (const std::uint32_t page : {900U, 17U, 18U, 4000U, 3U, 900U, 17U}) { // 17, 18: zero
+        static_cast<void>(*guest.at(page));
+        if (std::ranges::find(touched, page) == touched.end()) touched.push_back(page);
+    }
+    guest.remove(3, 1);
+    guest.remove(700, 1);
+    static_cast<void>(*guest.at(3));
+    static_cast<void>(*guest.at(700)); // freed before it was touched: nothing to bring back
+    static_cast<void>(*guest.at(5));
+    touched.push_back(5);
+    EXPECT_TRUE(eventually([&] { return broker.state().touches == touched.size(); }));
+    EXPECT_EQ(broker.memory().touches(), touched);
+    worker.kill();
+    worker = broker.start_ready();
+    static_cast<void>(*guest.at(6));
+    touched.push_back(6);
+    EXPECT_TRUE(eventually([&] { return broker.memory().touches() == touched; }));
+}
+
+// ---- Complete and Quiesce --------------------------------------------------------------------
+
+TEST_P(Replay, CompleteBringsEveryPageIn) {
+    const TestImage image(kSize);
+    for (const std::uint32_t unchecked : {0U, protocol::kFlagUnchecked}) {
+        const Guest guest({.size = kSize, .split = 5 << 20});
+        Broker broker(image, guest, options(Fd(), unchecked));
+        auto worker = broker.start_ready();
+        guest.remove(40, 10);
+        EXPECT_TRUE(TestImage::matches(guest.address(100), 100));
+        for (const auto& region : guest.regions())
+            EXPECT_FALSE(broker.memory().is_covered(region));
+        broker.memory().request_populate(true);
+        Broker::attend(worker);
+        const auto message = worker.receive(ControlType::Complete);
+        ASSERT_TRUE(message) << message.error().message() << ", populate state "
+                             << broker.state().populate_state << ", done "
+                             << broker.state().populate_done;
+        for (const auto& region : guest.regions())
+            EXPECT_TRUE(broker.memory().is_covered(region));
+        EXPECT_EQ(broker.state().populate_done, kSize);
+        EXPECT_GT(broker.counters().last_page_ns, 0U);
+        const auto faults = broker.counters().faults.load();
+        std::uint64_t wrong = 0;
+        for (std::uint64_t page = 0; page < kPages; ++page) {
+            if (page >= 40 && page < 50) continue;
+            wrong += TestImage::matches(guest.address(page), page) ? 0 : 1;
+        }
+        EXPECT_EQ(wrong, 0U);
+        EXPECT_EQ(broker.counters().faults, faults);
+        // Now it may be unregistered: what is missing was given back and reads as zeros.
+        guest.unregister();
+        for (std::uint64_t page = 40; page < 50; ++page)
+            EXPECT_TRUE(guest.is_zero(page));
+        ASSERT_TRUE(protocol::send_control(worker.channel(), protocol::encode(ControlType::Quit)));
+        EXPECT_EQ(worker.wait(), 0);
+    }
+}
+
+TEST_P(Replay, CompleteWithPagesFreedAllTheWhile) {
+    const TestImage image(kSize);
+    const Guest guest({.size = kSize});
+    Broker broker(image, guest, options(image.working_set(scattered())));
+    broker.memory().request_populate(true);
+    auto worker = broker.start_ready();
+    std::vector<bool> removed(kPages);
+    for (std::uint64_t page = 1; page + 2 < kPages; page += 37) {
+        guest.remove(page, 2);
+        removed[page] = removed[page + 1] = true;
+    }
+    ASSERT_TRUE(worker.receive(ControlType::Complete));
+    EXPECT_TRUE(broker.memory().is_covered(guest.regions().front()));
+    std::uint64_t wrong = 0;
+    for (std::uint64_t page = 0; page < kPages; ++page)
+        wrong +=
+            (removed[page] ? guest.is_zero(page) : TestImage::matches(guest.address(page), page))
+                ? 0
+                : 1;
+    EXPECT_EQ(wrong, 0U);
+}
+
+TEST_P(Replay, CompleteFailsByNameWhenAPageCannotBeRead) {
+    const TestImage image(kSize);
+    const Guest guest({.size = kSize});
+    image.flip(2000);
+    Broker broker(image, guest, options(Fd(), 0));
+    broker.memory().request_populate(true);
+    auto worker = broker.start_ready();
+    EXPECT_TRUE(eventually([&] {
+        return broker.state().populate_state ==
+               static_cast<std::uint32_t>(protocol::PopulateState::Failed);
+    }));
+    EXPECT_FALSE(broker.memory().is_covered(guest.regions().front()));
+    EXPECT_EQ(broker.state().failure.reason, 0U); // nobody has asked for it
+    EXPECT_TRUE(TestImage::matches(guest.address(1), 1));
+    EXPECT_TRUE(broker.memory().is_present(3000));
+    EXPECT_FALSE(broker.memory().is_present(2000));
+}
+
+TEST_P(Replay, QuiesceIsABarrier) {
+    const TestImage image(kSize);
+    const Guest guest({.size = kSize});
+    Broker broker(image, guest, options(image.working_set(scattered()), 0));
+    broker.memory().set_prefetch({.enabled = true, .rate = 10 << 20});
+    auto worker = broker.start_ready();
+    EXPECT_TRUE(eventually([&] { return broker.counters().replay_pages > 100; }));
+    broker.memory().request_quiesce(true);
+    Broker::attend(worker);
+    auto answer = worker.receive(ControlType::Attended);
+    ASSERT_TRUE(answer);
+    EXPECT_TRUE(answer->attended.quiesced);
+    EXPECT_EQ(answer->attended.serial, broker.memory().control().serial);
+    EXPECT_EQ(broker.state().quiesced, 1U);
+    const auto installed = broker.counters().pages_copied.load();
+    std::this_thread::sleep_for(milliseconds(100));
+    EXPECT_EQ(broker.counters().pages_copied, installed);
+    EXPECT_EQ(broker.counters().parked, 0U);
+    // A successor keeps to it, and a fault that comes is served.
+    worker.kill();
+    worker = broker.start_ready();
+    answer = worker.receive(ControlType::Attended);
+    ASSERT_TRUE(answer);
+    EXPECT_TRUE(answer->attended.quiesced);
+    EXPECT_TRUE(TestImage::matches(guest.address(6), 6)); // not in the working set
+    EXPECT_TRUE(eventually([&] { return broker.counters().pages_copied == installed + 1; }));
+    broker.memory().request_quiesce(false);
+    broker.memory().set_prefetch({.enabled = true});
+    Broker::attend(worker);
+    answer = worker.receive(ControlType::Attended);
+    ASSERT_TRUE(answer);
+    EXPECT_FALSE(answer->attended.quiesced);
+    expect_end(worker, ReplayState::Done, ReplayReason::None);
+    EXPECT_EQ(broker.state().quiesced, 0U);
+}
+
+} // namespace
+} // namespace thaw::test
