@@ -4,6 +4,7 @@
 
 #include "api/pager1.hpp"
 #include "api/restore1.hpp"
+#include "api/shares1.hpp"
 #include "bus/properties.hpp"
 #include "exit_codes.hpp"
 
@@ -21,6 +22,7 @@ constexpr Microseconds kReadTimeout = 5 * kUsecPerSec;
 std::string_view unit_of(std::string_view destination) {
     if (destination == restore1::kBusName) return "thaw-restored.service";
     if (destination == pager1::kBusName) return "thaw-pagerd.service";
+    if (destination == shares1::kBusName) return "thaw-sharesd.service";
     return {};
 }
 
@@ -152,6 +154,20 @@ Result<Properties> read_properties(BusMessage& message) {
     return properties;
 }
 
+Result<> for_each_struct(
+    BusMessage& reply, const char* contents, const std::function<Result<>(BusMessage&)>& row
+) {
+    const std::string in_struct = fmt::format("({})", contents);
+    THAW_CHECK(reply.enter_container('a', in_struct.c_str()));
+    for (;;) {
+        THAW_TRY(const bool more, reply.enter_container('r', contents));
+        if (!more) break;
+        THAW_CHECK(row(reply));
+        THAW_CHECK(reply.exit_container());
+    }
+    return reply.exit_container();
+}
+
 Error client_error(const sd_bus_error& error, std::string_view destination) {
     const std::string_view name = error.name != nullptr ? error.name : "";
     const std::string_view text = error.message != nullptr ? error.message : "";
@@ -173,6 +189,7 @@ Error client_error(const sd_bus_error& error, std::string_view destination) {
 Result<Client> Client::open(const OutputOptions& options) {
     register_bus_errors(restore1::kErrors);
     register_bus_errors(pager1::kErrors);
+    register_bus_errors(shares1::kErrors);
     auto bus = Bus::open_system();
     if (!bus) return fail(EHOSTUNREACH, "{} (is dbus.service running?)", bus.error().message());
     if (options.ask_password) (void)sd_bus_set_allow_interactive_authorization(bus->get(), 1);

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -77,6 +78,10 @@ private:
 Result<nlohmann::json> read_variant(BusMessage& message);
 // Reads the dictionary a{sv} at the cursor.
 Result<Properties> read_properties(BusMessage& message);
+// Calls `row` for every struct of the array at the cursor; `contents` as in "sso".
+Result<> for_each_struct(
+    BusMessage& reply, const char* contents, const std::function<Result<>(BusMessage&)>& row
+);
 // The error of a reply, with what a user can do about it where that is known.
 Error client_error(const sd_bus_error& error, std::string_view destination);
 

@@ -227,6 +227,7 @@ void describe(CLI::App& app, CommandLine& line) {
     describe_lists(app, line);
     describe_management(app, line);
     describe_image(app, line);
+    describe_shares(app, line);
     app.footer(kExamples); // last: verbs inherit the footer of the moment
 }
 

@@ -19,6 +19,8 @@ struct CommandLine {
     RestoreArguments restore;
     StopArguments stop;
     ImageArguments image;
+    ShareArguments share;
+    CacheArguments cache;
     std::string name;
     std::string id;
     std::string key;
@@ -28,6 +30,8 @@ struct CommandLine {
 
 // Describes all verbs and options to the parser; `line` must outlive it.
 void describe(CLI::App& app, CommandLine& line);
+// The part of describe() for shares and caches.
+void describe_shares(CLI::App& app, CommandLine& line);
 // Decides what depends on several options. EINVAL: a usage error.
 Result<> complete(CommandLine& line);
 

@@ -4,6 +4,7 @@
 
 #include "api/pager1.hpp"
 #include "api/restore1.hpp"
+#include "api/shares1.hpp"
 
 #include <optional>
 
@@ -15,9 +16,13 @@ namespace {
 std::optional<int> exit_code_of_name(std::string_view name) {
     namespace restore = restore1::error;
     namespace pager = pager1::error;
+    namespace shares = shares1::error;
     if (name == restore::kNoSuchInstance || name == restore::kNoSuchImage ||
-        name == restore::kNoSuchJob || name == pager::kNoSuchSession)
+        name == restore::kNoSuchJob || name == pager::kNoSuchSession ||
+        name == shares::kNoSuchShare || name == shares::kSourceMissing)
         return kExitNotFound;
+    if (name == shares::kSourceNotAllowed || name == shares::kChurningCache) return kExitDenied;
+    if (name == shares::kDaemonUnavailable) return kExitUnavailable;
     if (name == kErrorAccessDenied || name == kErrorInteractiveAuthorizationRequired)
         return kExitDenied;
     if (name == restore::kPagerUnavailable || name == pager::kSafeMode ||

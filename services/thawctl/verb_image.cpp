@@ -4,41 +4,16 @@
 
 #include "exit_codes.hpp"
 #include "image/store.hpp"
+#include "interrupt.hpp"
 #include "log/log.hpp"
 #include "log/message_ids.hpp"
 #include "progress_bar.hpp"
 #include "table.hpp"
 #include "verbs.hpp"
 
-#include <signal.h>
-
-#include <atomic>
-
 namespace thaw::ctl {
 
 namespace {
-
-// volatile sig_atomic_t would do; an atomic flag says it.
-std::atomic<bool> interrupted{false};
-
-// Ctrl-C ends the operation at its next step, and its own clean-up runs.
-class InterruptGuard {
-public:
-    InterruptGuard() {
-        interrupted = false;
-        for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
-            struct sigaction action{};
-            action.sa_handler = [](int) { interrupted = true; };
-            sigaction(number, &action, nullptr);
-        }
-    }
-    InterruptGuard(const InterruptGuard&) = delete;
-    InterruptGuard& operator=(const InterruptGuard&) = delete;
-    ~InterruptGuard() {
-        for (const int number : {SIGINT, SIGTERM, SIGHUP})
-            (void)signal(number, SIG_DFL);
-    }
-};
 
 Result<image::Manifest> manifest_of(const ImageArguments& arguments) {
     image::Manifest manifest;
@@ -68,7 +43,7 @@ auto with_progress(const std::string& label, Work work) {
             total == 0 ? 0 : static_cast<double>(done) / static_cast<double>(total),
             fmt::format("{}  {}/s", label, format_size(rate))
         );
-        return !interrupted;
+        return !was_interrupted();
     });
 }
 

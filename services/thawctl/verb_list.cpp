@@ -12,20 +12,6 @@ namespace thaw::ctl {
 
 namespace {
 
-// Calls `row` for every struct of the reply's array.
-Result<>
-for_each(BusMessage& reply, const char* contents, const std::function<Result<>(BusMessage&)>& row) {
-    const std::string in_struct = fmt::format("({})", contents);
-    THAW_CHECK(reply.enter_container('a', in_struct.c_str()));
-    for (;;) {
-        THAW_TRY(const bool more, reply.enter_container('r', contents));
-        if (!more) break;
-        THAW_CHECK(row(reply));
-        THAW_CHECK(reply.exit_container());
-    }
-    return reply.exit_container();
-}
-
 Table::Cell state_cell(const std::string& state) {
     return {state, color_of_state(state)};
 }
@@ -41,7 +27,7 @@ Result<int> verb_list(const OutputOptions& options) {
     THAW_TRY(auto reply, client.manager("ListInstances", ""));
     Table table({{"NAME"}, {"STATE"}, {"IMAGE"}, {"UNIT"}});
     auto rows = nlohmann::json::array();
-    auto read = for_each(reply, "sssso", [&](BusMessage& message) -> Result<> {
+    auto read = for_each_struct(reply, "sssso", [&](BusMessage& message) -> Result<> {
         const char* name = nullptr;
         const char* unit = nullptr;
         const char* state = nullptr;
@@ -64,7 +50,7 @@ Result<int> verb_jobs(const OutputOptions& options) {
     THAW_TRY(auto reply, client.manager("ListJobs", ""));
     Table table({{"ID", Align::Right}, {"VM"}, {"KIND"}, {"STATE"}, {"PROGRESS", Align::Right}});
     auto rows = nlohmann::json::array();
-    auto read = for_each(reply, "usssdo", [&](BusMessage& message) -> Result<> {
+    auto read = for_each_struct(reply, "usssdo", [&](BusMessage& message) -> Result<> {
         std::uint32_t id = 0;
         const char* instance = nullptr;
         const char* kind = nullptr;
@@ -110,7 +96,7 @@ Result<int> verb_sessions(const OutputOptions& options) {
          {"READ", Align::Right}}
     );
     auto rows = nlohmann::json::array();
-    auto read = for_each(reply, "ssssto", [&](BusMessage& message) -> Result<> {
+    auto read = for_each_struct(reply, "ssssto", [&](BusMessage& message) -> Result<> {
         const char* name = nullptr;
         const char* id = nullptr;
         const char* unit = nullptr;

@@ -4,27 +4,13 @@
 #include "api/restore1.hpp"
 #include "client.hpp"
 #include "exit_codes.hpp"
+#include "fields.hpp"
 #include "image/memory_map.hpp"
 #include "verbs.hpp"
 
 namespace thaw::ctl {
 
 namespace {
-
-// "     Label: text" lines, right-aligned labels as systemctl has them.
-class Fields {
-public:
-    void add(std::string_view label, std::string_view text, Color color = Color::None) {
-        if (text.empty()) return;
-        const bool colors = color != Color::None && wants_color(1);
-        const auto shown = printable(text);
-        text_ += fmt::format("{:>12}: {}\n", label, colors ? colored(color, shown) : shown);
-    }
-    const std::string& text() const { return text_; }
-
-private:
-    std::string text_;
-};
 
 std::string since(std::uint64_t start) {
     if (start == 0) return {};

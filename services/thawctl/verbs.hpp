@@ -7,6 +7,7 @@
 #include "core/error.hpp"
 #include "image/manifest.hpp"
 #include "output.hpp"
+#include "share_request.hpp"
 
 #include <optional>
 #include <string>
@@ -65,6 +66,26 @@ Result<int> verb_image_list(const ImageArguments& arguments, const OutputOptions
 Result<int> verb_image_show(const ImageArguments& arguments, const OutputOptions& options);
 Result<int> verb_image_remove(const ImageArguments& arguments, const OutputOptions& options);
 Result<int> verb_image_clean(const ImageArguments& arguments, const OutputOptions& options);
+
+Result<int> verb_share_add(const ShareArguments& arguments, const OutputOptions& options);
+// For a VMM of somebody else's: prints the socket alone.
+Result<int> verb_share_open(const ShareArguments& arguments, const OutputOptions& options);
+Result<int> verb_share_list(const OutputOptions& options);
+// All shares of the VM without a tag.
+Result<int> verb_share_status(const ShareArguments& arguments, const OutputOptions& options);
+Result<int> verb_share_remove(const ShareArguments& arguments, const OutputOptions& options);
+Result<int> verb_share_raise_limit(const ShareArguments& arguments, const OutputOptions& options);
+Result<int> verb_share_drop_caches(const ShareArguments& arguments, const OutputOptions& options);
+
+struct CacheArguments {
+    std::string vm;
+    std::string source;
+    std::string destination; // in the guest, absolute
+    std::string transport;   // as typed; empty: from the configuration
+    std::string timeout;     // as typed; empty: the default
+    bool refresh = false;
+};
+Result<int> verb_cache_warm(const CacheArguments& arguments, const OutputOptions& options);
 
 Result<int> verb_doctor(const std::string& image_root, const OutputOptions& options);
 

@@ -124,7 +124,8 @@ Commands::Answer Commands::walk(const JsonView& command) {
 
 Commands::Answer Commands::forget(const JsonView& command) {
     THAW_TRY(const bool batch, command.boolean_or("batch", true));
-    THAW_TRY(const auto count, tree_.forget_all(batch));
+    THAW_TRY(const auto newest, command.unsigned_or("newest", UINT64_MAX));
+    THAW_TRY(const auto count, tree_.forget_newest(newest, batch));
     // Nothing answers a FORGET: a request behind them proves that the daemon serves on.
     THAW_CHECK(client_->attributes(kRootNode));
     return nlohmann::json{{"nodes", count}};

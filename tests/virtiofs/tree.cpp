@@ -96,18 +96,20 @@ Result<WalkReport> Tree::walk(std::string_view path, const WalkOptions& options)
     return report;
 }
 
-Result<std::uint64_t> Tree::forget_all(bool batch) {
-    const auto count = lookups_.size();
+Result<std::uint64_t> Tree::forget_newest(std::uint64_t count, bool batch) {
     std::vector<fuse_forget_one> nodes;
-    for (const auto& [node, lookups] : lookups_) {
-        if (batch)
-            nodes.push_back({node, lookups});
-        else
+    for (; !order_.empty() && nodes.size() < count; order_.pop_back()) {
+        const auto found = lookups_.find(order_.back());
+        nodes.push_back({found->first, found->second});
+        lookups_.erase(found);
+    }
+    if (batch) {
+        THAW_CHECK(client_->forget(nodes));
+    } else {
+        for (const auto& [node, lookups] : nodes)
             THAW_CHECK(client_->forget_one(node, lookups));
     }
-    THAW_CHECK(client_->forget(nodes));
-    lookups_.clear();
-    return count;
+    return nodes.size();
 }
 
 } // namespace thaw::virtiofs

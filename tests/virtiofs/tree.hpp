@@ -34,13 +34,15 @@ public:
     // The folder a path is in, looked up, and the last part.
     Result<std::pair<NodeId, std::string>> parent_of(std::string_view path);
     // Counts a lookup that the caller made itself.
-    void note(NodeId node) { ++lookups_[node]; }
+    void note(NodeId node) {
+        if (++lookups_[node] == 1) order_.push_back(node);
+    }
 
     // Looks up everything below `path` and keeps it. Errors of single entries are counted; the
     // daemon's end is an Error.
     Result<WalkReport> walk(std::string_view path, const WalkOptions& options);
-    // Gives all lookups back; how many nodes that were.
-    Result<std::uint64_t> forget_all(bool batch);
+    // Gives back all lookups of the `count` nodes that were noted last; how many nodes that were.
+    Result<std::uint64_t> forget_newest(std::uint64_t count, bool batch);
     std::size_t size() const { return lookups_.size(); }
 
 private:
@@ -57,6 +59,7 @@ private:
 
     FuseClient* client_;
     std::unordered_map<NodeId, std::uint64_t> lookups_;
+    std::vector<NodeId> order_; // as they were noted first
 };
 
 } // namespace thaw::virtiofs

@@ -19,22 +19,29 @@ _thawctl() {
         cur=${words[cword]}
         prev=${words[cword - 1]}
     fi
-    local verbs='restore stop list jobs sessions status cancel policy pause resume doctor image'
+    local verbs='restore stop list jobs sessions status cancel policy pause resume doctor image share cache'
     local image_verbs='import seal verify list show rm clean'
+    local share_verbs='add open list status remove raise-limit drop-caches'
+    local share_options='--read-only --file-handles --limit --on-low-limit --memory-high --cache --sandbox
+        --user --socket-user --socket-group --translate-uid --translate-gid --xattr --posix-acl --allow-mmap
+        --writeback --threads --reconnectable --on-loss --unit'
     local globals='--json --no-pager --no-legend --no-ask-password --image-root --help --version'
     local verb='' sub='' name='' i
 
     for ((i = 1; i < cword; i++)); do
         case ${words[i]} in
         --json | --image-root | --memory-backend | --prefetch | --load-timeout | --network-override | \
-            --state | --memory | --page-size | --vmm | --vmm-version | --drive | --vsock)
+            --state | --memory | --page-size | --vmm | --vmm-version | --drive | --vsock | --file-handles | \
+            --limit | --on-low-limit | --memory-high | --cache | --sandbox | --user | --socket-user | \
+            --socket-group | --translate-uid | --translate-gid | --threads | --on-loss | --unit | --name | \
+            --transport | --timeout)
             ((i++))
             ;;
         -*) ;;
         *)
             if [[ -z $verb ]]; then
                 verb=${words[i]}
-            elif [[ $verb == image && -z $sub ]]; then
+            elif [[ $verb == @(image|share|cache) && -z $sub ]]; then
                 sub=${words[i]}
             elif [[ -z $name ]]; then
                 name=${words[i]}
@@ -49,11 +56,27 @@ _thawctl() {
     --memory-backend) choices='auto uffd file' ;;
     --prefetch) choices='yes no' ;;
     --page-size) choices='4K 2M' ;;
+    --file-handles) choices='auto mandatory prefer never' ;;
+    --on-low-limit) choices='fail degraded' ;;
+    --cache) choices='auto always never metadata' ;;
+    --sandbox) choices='namespace chroot none' ;;
+    --on-loss) choices='ignore stop' ;;
+    --user | --socket-user)
+        mapfile -t COMPREPLY < <(compgen -u -- "$cur")
+        return
+        ;;
+    --socket-group)
+        mapfile -t COMPREPLY < <(compgen -g -- "$cur")
+        return
+        ;;
     --state | --memory | --vsock | --image-root)
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
         ;;
-    --load-timeout | --network-override | --vmm | --vmm-version | --drive) return ;;
+    --load-timeout | --network-override | --vmm | --vmm-version | --drive | --limit | --memory-high | \
+        --translate-uid | --translate-gid | --threads | --unit | --name | --transport | --timeout)
+        return
+        ;;
     esac
     if [[ -n $choices ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$cur")
@@ -89,6 +112,38 @@ _thawctl() {
             [[ -z $name ]] && choices=$(__thawctl_images)
             ;;
         verify | show) [[ -z $name ]] && choices=$(__thawctl_images) ;;
+        esac
+        ;;
+    share)
+        case $sub in
+        '') choices=$share_verbs ;;
+        add | open)
+            options+=" $share_options"
+            [[ $sub == open ]] && options+=' --name'
+            if [[ $cur != -* && ($sub == open || -n $name) ]]; then
+                mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+                return
+            fi
+            [[ -z $name ]] && choices=$(__thawctl_column list)
+            ;;
+        remove)
+            options+=' --force'
+            [[ -z $name ]] && choices=$(__thawctl_column share list)
+            ;;
+        status | raise-limit | drop-caches) [[ -z $name ]] && choices=$(__thawctl_column share list) ;;
+        esac
+        ;;
+    cache)
+        case $sub in
+        '') choices='warm' ;;
+        warm)
+            options+=' --refresh --transport --timeout'
+            if [[ $cur != -* && -n $name ]]; then
+                mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+                return
+            fi
+            [[ -z $name ]] && choices=$(__thawctl_column list)
+            ;;
         esac
         ;;
     esac

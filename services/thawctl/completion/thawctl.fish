@@ -5,6 +5,10 @@ function __thawctl_vms
     thawctl list --no-legend --no-pager --no-ask-password 2>/dev/null | string split -f 1 ' '
 end
 
+function __thawctl_share_names
+    thawctl share list --no-legend --no-pager --no-ask-password 2>/dev/null | string split -f 1 ' '
+end
+
 function __thawctl_images
     thawctl image list --no-legend --no-pager 2>/dev/null | string split -f 1 ' '
 end
@@ -13,7 +17,8 @@ function __thawctl_jobs
     thawctl jobs --no-legend --no-pager --no-ask-password 2>/dev/null | string trim | string split -f 1 ' '
 end
 
-set -l verbs restore stop list jobs sessions status cancel policy pause resume doctor image
+set -l verbs restore stop list jobs sessions status cancel policy pause resume doctor image share cache
+set -l share_verbs add open list status remove raise-limit drop-caches
 set -l image_verbs import seal verify list show rm clean
 set -l no_verb "not __fish_seen_subcommand_from $verbs"
 set -l in_image "__fish_seen_subcommand_from image; and not __fish_seen_subcommand_from $image_verbs"
@@ -39,6 +44,8 @@ complete -c thawctl -n "$no_verb" -a pause -d 'Pause a running VM'
 complete -c thawctl -n "$no_verb" -a resume -d 'Let a paused VM run again'
 complete -c thawctl -n "$no_verb" -a doctor -d 'Check this host'
 complete -c thawctl -n "$no_verb" -a image -d 'Manage images'
+complete -c thawctl -n "$no_verb" -a share -d 'Manage virtiofs shares'
+complete -c thawctl -n "$no_verb" -a cache -d 'Fill caches in guests'
 
 set -l restore '__fish_seen_subcommand_from restore'
 complete -c thawctl -n "$restore" -a '(__thawctl_images)' -d Image
@@ -71,3 +78,45 @@ complete -c thawctl -n "$settings" -l vsock -r -F -d 'Path of the vsock socket'
 complete -c thawctl -n '__fish_seen_subcommand_from import' -l move -d 'Take the files'
 complete -c thawctl -n '__fish_seen_subcommand_from rm' -l force -d 'Also when in use'
 complete -c thawctl -n '__fish_seen_subcommand_from verify show rm' -a '(__thawctl_images)' -d Image
+
+set -l in_share "__fish_seen_subcommand_from share; and not __fish_seen_subcommand_from $share_verbs"
+complete -c thawctl -n "$in_share" -a add -d 'Start a share for a VM'
+complete -c thawctl -n "$in_share" -a open -d 'Start a share for any VMM, print its socket'
+complete -c thawctl -n "$in_share" -a list -d 'List shares'
+complete -c thawctl -n "$in_share" -a status -d 'Show shares of a VM'
+complete -c thawctl -n "$in_share" -a remove -d 'Stop a share'
+complete -c thawctl -n "$in_share" -a raise-limit -d 'Give a running daemon more descriptors'
+complete -c thawctl -n "$in_share" -a drop-caches -d 'Have the guest give back what it only caches'
+set -l of_share '__fish_seen_subcommand_from share; and __fish_seen_subcommand_from'
+set -l new_share "$of_share add open"
+complete -c thawctl -n "$new_share" -F
+complete -c thawctl -n "$new_share" -l read-only -d 'The guest cannot write'
+complete -c thawctl -n "$new_share" -l file-handles -x -a 'auto mandatory prefer never' -d 'Handles in place of descriptors'
+complete -c thawctl -n "$new_share" -l limit -x -d 'Descriptors of the daemon'
+complete -c thawctl -n "$new_share" -l on-low-limit -x -a 'fail degraded' -d 'When the machine gives less'
+complete -c thawctl -n "$new_share" -l memory-high -x -d 'Memory of the daemon'
+complete -c thawctl -n "$new_share" -l cache -x -a 'auto always never metadata' -d 'What the guest may cache'
+complete -c thawctl -n "$new_share" -l sandbox -x -a 'namespace chroot none' -d 'How the daemon locks itself in'
+complete -c thawctl -n "$new_share" -l user -x -a '(__fish_complete_users)' -d 'User of the daemon'
+complete -c thawctl -n "$new_share" -l socket-user -x -a '(__fish_complete_users)' -d 'Who may connect'
+complete -c thawctl -n "$new_share" -l socket-group -x -a '(__fish_complete_groups)' -d 'Who may connect'
+complete -c thawctl -n "$new_share" -l translate-uid -x -d 'As of virtiofsd'
+complete -c thawctl -n "$new_share" -l translate-gid -x -d 'As of virtiofsd'
+complete -c thawctl -n "$new_share" -l xattr -d 'Extended attributes'
+complete -c thawctl -n "$new_share" -l posix-acl -d 'POSIX ACLs'
+complete -c thawctl -n "$new_share" -l allow-mmap -d 'Shared mappings without a cache'
+complete -c thawctl -n "$new_share" -l writeback -d 'The guest may write later'
+complete -c thawctl -n "$new_share" -l threads -x -d 'Threads of the daemon'
+complete -c thawctl -n "$new_share" -l reconnectable -d 'The VMM connects again by itself'
+complete -c thawctl -n "$new_share" -l on-loss -x -a 'ignore stop' -d 'What becomes of the VM without it'
+complete -c thawctl -n "$new_share" -l unit -x -d 'Unit of the VM'
+complete -c thawctl -n "$of_share open" -l name -x -d 'Name to keep it under'
+complete -c thawctl -n "$of_share add" -a '(__thawctl_vms)' -d VM
+complete -c thawctl -n "$of_share status remove raise-limit drop-caches" -a '(__thawctl_share_names)' -d VM
+complete -c thawctl -n "$of_share remove" -l force -d 'Also while a VM uses it'
+set -l in_cache '__fish_seen_subcommand_from cache'
+complete -c thawctl -n "$in_cache; and not __fish_seen_subcommand_from warm" -a warm -d "Copy a folder into a guest's own disk"
+complete -c thawctl -n "$in_cache; and __fish_seen_subcommand_from warm" -a '(__thawctl_vms)' -d VM
+complete -c thawctl -n "$in_cache; and __fish_seen_subcommand_from warm" -F -l refresh -d 'Replace what an earlier run made'
+complete -c thawctl -n "$in_cache; and __fish_seen_subcommand_from warm" -l transport -x -d 'Command that runs words in the guest'
+complete -c thawctl -n "$in_cache; and __fish_seen_subcommand_from warm" -l timeout -x -d 'Limit of a silent guest'
