@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+#include "metrics/suite.hpp"
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include <set>
+#include <sstream>
+
+namespace thaw::metrics {
+namespace {
+
+bool has(const std::string& text, const std::string& line) {
+    return text.find("\n" + line + "\n") != std::string::npos;
+}
+
+TEST(Suite, SeriesExistAtZeroWithoutAnyDaemon) {
+    const auto text = suite_exposition({});
+    EXPECT_TRUE(has(text, "thaw_up{daemon=\"restored\"} 0"));
+    EXPECT_TRUE(has(text, "thaw_up{daemon=\"pagerd\"} 0"));
+    EXPECT_TRUE(has(text, "thaw_jobs_ended_total{kind=\"restore\",result=\"failed\"} 0"));
+    EXPECT_TRUE(has(text, "thaw_pager_sessions 0"));
+    EXPECT_TRUE(has(text, "thaw_pager_workers_lost_total 0"));
+    EXPECT_TRUE(has(text, "thaw_pager_sessions_by_state{state=\"serving\"} 0"));
+    EXPECT_TRUE(text.ends_with("# EOF\n"));
+}
+
+Answers one_session() {
+    Answers answers;
+    answers[0].up = true;
+    answers[0].manager["NInstances"] = 3U;
+    answers[0].manager["JobResults"] =
+        nlohmann::json::array({{"restore", "done", 5U}, {"stop", "failed", 1U}});
+    answers[1].up = true;
+    answers[1].manager["SafeMode"] = true;
+    answers[1].objects.push_back({"/org/thaw/pager1/session/web", {}});
+    answers[1].objects[0].interfaces["org.thaw.pager1.Session"] = {
+        {"Name", "web"},
+        {"Image", "base"},
+        {"State", "serving"},
+        {"Faults", 12U},
+        {"PagesInstalled", 3U},
+        {"OldestFaultUSec", 1500000U},
+        {"FaultLatency", nlohmann::json::array({1U, 2U, 0U, 4U})},
+        {"FaultLatencySumUSec", 500000U},
+    };
+    return answers;
+}
+
+TEST(Suite, ValuesAndUnits) {
+    const auto text = suite_exposition(one_session());
+    EXPECT_TRUE(has(text, "thaw_instances 3"));
+    EXPECT_TRUE(has(text, "thaw_jobs_ended_total{kind=\"restore\",result=\"done\"} 5"));
+    EXPECT_TRUE(has(text, "thaw_jobs_ended_total{kind=\"stop\",result=\"failed\"} 1"));
+    EXPECT_TRUE(has(text, "thaw_jobs_ended_total{kind=\"stop\",result=\"done\"} 0"));
+    EXPECT_TRUE(has(text, "thaw_pager_safe_mode 1"));
+    EXPECT_TRUE(has(text, "thaw_session_faults_total{vm=\"web\",image=\"base\"} 12"));
+    EXPECT_TRUE(has(text, "thaw_session_installed_bytes_total{vm=\"web\",image=\"base\"} 12288"));
+    EXPECT_TRUE(has(text, "thaw_session_oldest_fault_seconds{vm=\"web\",image=\"base\"} 1.5"));
+    EXPECT_TRUE(has(
+        text, "thaw_session_fault_latency_seconds_bucket{vm=\"web\",image=\"base\",le=\"2e-06\"} 3"
+    ));
+    EXPECT_TRUE(has(
+        text, "thaw_session_fault_latency_seconds_bucket{vm=\"web\",image=\"base\",le=\"+Inf\"} 7"
+    ));
+    EXPECT_TRUE(has(text, "thaw_session_fault_latency_seconds_sum{vm=\"web\",image=\"base\"} 0.5"));
+    // Never sent, and there all the same.
+    EXPECT_TRUE(has(text, "thaw_session_retries_total{vm=\"web\",image=\"base\"} 0"));
+}
+
+TEST(Suite, EachFamilyIsDeclaredOnceAndBeforeItsSamples) {
+    std::istringstream lines(suite_exposition(one_session()));
+    std::set<std::string> declared;
+    std::string current;
+    for (std::string line; std::getline(lines, line);) {
+        if (line.starts_with("# TYPE ")) {
+            current = line.substr(7, line.find(' ', 7) - 7);
+            EXPECT_TRUE(declared.insert(current).second) << current;
+        } else if (!line.starts_with('#')) {
+            EXPECT_TRUE(line.starts_with(current)) << line;
+        }
+    }
+    EXPECT_GT(declared.size(), 30U);
+}
+
+TEST(Suite, ValuesOfAWrongTypeAreZero) {
+    auto answers = one_session();
+    auto& session = answers[1].objects[0].interfaces["org.thaw.pager1.Session"];
+    session["Faults"] = "many";
+    session["FaultLatency"] = nlohmann::json::array({"x", 2U});
+    answers[0].manager["JobResults"] = nlohmann::json::array({{"restore"}, "x"});
+    const auto text = suite_exposition(answers);
+    EXPECT_TRUE(has(text, "thaw_session_faults_total{vm=\"web\",image=\"base\"} 0"));
+}
+
+} // namespace
+} // namespace thaw::metrics
