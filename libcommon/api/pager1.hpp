@@ -50,6 +50,12 @@ inline constexpr std::string_view kSourceFailed = "org.thaw.pager1.Error.SourceF
 inline constexpr std::string_view kVmmExited = "org.thaw.pager1.Error.VmmExited";
 // The descriptor store is full.
 inline constexpr std::string_view kStoreFull = "org.thaw.pager1.Error.StoreFull";
+// Nobody serves the session's memory (yet, or any more).
+inline constexpr std::string_view kNotServing = "org.thaw.pager1.Error.NotServing";
+// The session records nothing.
+inline constexpr std::string_view kNotRecording = "org.thaw.pager1.Error.NotRecording";
+// Faults were still waiting when the time for Quiesce was over.
+inline constexpr std::string_view kQuiesceTimeout = "org.thaw.pager1.Error.QuiesceTimeout";
 } // namespace error
 
 // Every error name with the errno it stands for; register_bus_errors() takes it.
@@ -70,6 +76,9 @@ inline constexpr std::array kErrors{
     BusErrorName{error::kSourceFailed, EIO},
     BusErrorName{error::kVmmExited, ESRCH},
     BusErrorName{error::kStoreFull, ENOSPC},
+    BusErrorName{error::kNotServing, ENOTCONN},
+    BusErrorName{error::kNotRecording, ENODATA},
+    BusErrorName{error::kQuiesceTimeout, ETIMEDOUT},
 };
 
 } // namespace thaw::pager1

@@ -34,6 +34,10 @@ inline constexpr std::string_view kInstanceAdopted = "cf7a4c1f361b8acddc8a002a16
 inline constexpr std::string_view kRestoreInterrupted = "d448f316ef494b69761829f54e9d4bff";
 // A circuit breaker was changed.
 inline constexpr std::string_view kPolicyChanged = "98c4d33cb862d0326af7746d222eaf7a";
+// The working set of an image was recorded.
+inline constexpr std::string_view kRecordDone = "3a7be19c44d34a0d8f7a2f6f1c6d40e2";
+// An image could not be recorded.
+inline constexpr std::string_view kRecordFailed = "c1d6b5f2e8a94d43b6a5a3ce79c0d18b";
 // A caller was refused.
 inline constexpr std::string_view kAccessDenied = "10032659bf4f4163c119a0070f10a9a0";
 // A pager session was made.
@@ -58,6 +62,8 @@ inline constexpr std::string_view kSafeMode = "9a039cd8c1810848acbb79bcd924dacc"
 inline constexpr std::string_view kPageUnservable = "f03d837673ab4b5751728dbf9ce11c5c";
 // The replay of a working set ended early or was refused.
 inline constexpr std::string_view kReplayEnded = "4b9fdbaf39bb4dd29e252859d4e33bc5";
+// All of a VM's memory is loaded; it needs no pager any more.
+inline constexpr std::string_view kSessionComplete = "e58a0d7c96b14cf3ae2b71fd0a4c8d15";
 // The descriptor store is full.
 inline constexpr std::string_view kStoreFull = "dba9d23f49184c1ba8d51351ad9e3356";
 // An image was sealed.

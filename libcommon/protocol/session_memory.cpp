@@ -233,6 +233,11 @@ Result<std::vector<Region>> SessionMemory::regions() const {
     return copy;
 }
 
+std::uint64_t SessionMemory::handshake_ns() const noexcept {
+    const RegionTable* table = table_of(base_);
+    return table->count.load(std::memory_order_acquire) == 0 ? 0 : table->handshake_ns;
+}
+
 SessionState& SessionMemory::state() const noexcept {
     return *std::launder(reinterpret_cast<SessionState*>(base_ + kStateOffset));
 }

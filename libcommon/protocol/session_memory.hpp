@@ -73,6 +73,8 @@ public:
     Result<> set_regions(std::span<const Region> regions);
     // The regions, validated on every call; empty before the handshake. EBADMSG when damaged.
     Result<std::vector<Region>> regions() const;
+    // CLOCK_MONOTONIC of set_regions(), 0: not yet. Unlike regions() not validated.
+    std::uint64_t handshake_ns() const noexcept;
 
     // What the broker wants; each counts SessionControl::serial. Tell the worker with Attend; its
     // state().control_serial says when it has seen it.

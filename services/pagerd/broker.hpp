@@ -48,6 +48,10 @@ struct Broker {
     bool safe_mode = false;
     // Moving workers to their unit failed before; it is said once.
     bool attach_failed = false;
+    // Since the start.
+    std::uint64_t sessions_made = 0;
+    std::uint64_t sessions_failed = 0;
+    std::uint64_t workers_lost = 0;
 };
 
 } // namespace thaw::pagerd

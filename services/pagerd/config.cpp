@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::uint64_t kMostSessions = 100000;
 constexpr std::uint64_t kMostRestarts = 1000;
+constexpr std::uint64_t kPercent = 100;
 constexpr std::uint64_t kStoreFloor = 16;
 constexpr std::uint64_t kStoreCeiling = 1000000;
 
@@ -28,6 +29,17 @@ std::function<Result<>(std::string_view)> positive_timespan(Microseconds* target
         THAW_TRY(const auto parsed, parse_timespan(value));
         if (parsed == 0) return fail(EINVAL, "expected a time above 0");
         *target = parsed;
+        return {};
+    };
+}
+
+// Percent of the time that something waits, as the kernel's pressure files have it; 0: not looked
+// at.
+std::function<Result<>(std::string_view)> pressure(std::uint32_t* target) {
+    return [target](std::string_view value) -> Result<> {
+        if (value.ends_with('%')) value.remove_suffix(1);
+        THAW_TRY(const auto parsed, parse_unsigned(value, kPercent));
+        *target = static_cast<std::uint32_t>(parsed * kPercent);
         return {};
     };
 }
@@ -54,6 +66,11 @@ std::vector<ConfigKey> config_keys(Config& config) {
         {section, "StartLimitIntervalSec", positive_timespan(&config.start_limit_interval)},
         {section, "FileDescriptorStoreMax",
          config_unsigned(&config.store_capacity, kStoreFloor, kStoreCeiling)},
+        {section, "PrefetchRate", config_size(&config.prefetch.rate)},
+        {section, "ReplayBudget", config_size(&config.prefetch.replay_budget)},
+        {section, "SequentialBudget", config_size(&config.prefetch.sequential_budget)},
+        {section, "MemoryPressureLimit", pressure(&config.prefetch.memory_pressure)},
+        {section, "IOPressureLimit", pressure(&config.prefetch.io_pressure)},
         {section, "WorkerProgram", absolute_path(&config.worker_program)},
         {section, "RuntimeDirectory", absolute_path(&config.runtime_directory)},
         {section, "WorkersUnit", config_string(&config.workers_unit)},

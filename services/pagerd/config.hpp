@@ -6,6 +6,7 @@
 #include "config/ini.hpp"
 #include "core/names.hpp"
 #include "core/text.hpp"
+#include "protocol/session_memory.hpp"
 
 #include <cstdint>
 #include <string>
@@ -29,6 +30,15 @@ struct Config {
     Microseconds start_limit_interval = 10 * kUsecPerSec;
     // FileDescriptorStoreMax= of the unit: PID 1 drops what is above without a word.
     std::uint64_t store_capacity = 4096;
+    // Pages ahead of the guest, where a session does not say otherwise.
+    protocol::PrefetchPolicy prefetch{
+        .enabled = false,
+        .rate = 0,
+        .replay_budget = 0,
+        .sequential_budget = 0,
+        .memory_pressure = 1000,
+        .io_pressure = 5000,
+    };
     std::string worker_program; // absolute path
     std::string runtime_directory = paths::kPagerRuntime;
     // Unit that workers are moved to; empty: they stay.

@@ -49,12 +49,33 @@ Result<> read_files(BusMessage& message, CreateRequest& request) {
         THAW_CHECK(message.read("sh", &key, &fd));
         THAW_CHECK(message.exit_container());
         const std::string_view name = key;
-        if (name != "memory" && name != "map") return invalid("unknown file '{}'", name);
+        Fd* target = name == "memory"        ? &request.memory
+                     : name == "map"         ? &request.map
+                     : name == "working-set" ? &request.working_set
+                                             : nullptr;
+        if (target == nullptr) return invalid("unknown file '{}'", name);
         Fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
         if (!copy) return fail_errno(errno, "duplicate the descriptor of '{}'", name);
-        (name == "memory" ? request.memory : request.map) = std::move(copy);
+        *target = std::move(copy);
     }
     return message.exit_container();
+}
+
+// false: not one of these.
+Result<bool>
+read_prefetch_option(BusMessage& message, std::string_view key, protocol::PrefetchPolicy& policy) {
+    if (key == "Prefetch") {
+        THAW_TRY(const int on, read_variant<int>(message, "Prefetch", "b"));
+        policy.enabled = on != 0;
+        return true;
+    }
+    std::uint64_t* target = key == "PrefetchRate"       ? &policy.rate
+                            : key == "ReplayBudget"     ? &policy.replay_budget
+                            : key == "SequentialBudget" ? &policy.sequential_budget
+                                                        : nullptr;
+    if (target == nullptr) return false;
+    THAW_TRY(*target, read_variant<std::uint64_t>(message, std::string(key).c_str(), "t"));
+    return true;
 }
 
 Result<> read_option(BusMessage& message, std::string_view key, CreateRequest& request) {
@@ -78,9 +99,9 @@ Result<> read_option(BusMessage& message, std::string_view key, CreateRequest& r
         );
         if (word != "poison" && word != "stop") return invalid("OnPagerLoss: '{}'", word);
         info.policy = word == "poison" ? protocol::LossPolicy::Poison : protocol::LossPolicy::Stop;
-    } else if (key == "Prefetch") {
-        THAW_TRY(const int on, read_variant<int>(message, "Prefetch", "b"));
-        if (on) info.flags |= protocol::kFlagPrefetch;
+    } else if (key == "Recording") {
+        THAW_TRY(const int on, read_variant<int>(message, "Recording", "b"));
+        if (on) info.flags |= protocol::kFlagRecording;
     } else if (key == "HandshakeTimeoutUSec") {
         THAW_TRY(
             request.handshake_timeout,
@@ -89,7 +110,8 @@ Result<> read_option(BusMessage& message, std::string_view key, CreateRequest& r
         if (request.handshake_timeout == 0 || request.handshake_timeout > kLongestHandshake)
             return invalid("HandshakeTimeoutUSec is out of range");
     } else {
-        return invalid("unknown option '{}'", key);
+        THAW_TRY(const bool known, read_prefetch_option(message, key, request.prefetch));
+        if (!known) return invalid("unknown option '{}'", key);
     }
     return {};
 }
@@ -132,9 +154,24 @@ bool is_valid_vmm_unit(std::string_view unit) {
            });
 }
 
-Result<CreateRequest> read_create_request(BusMessage& message, Microseconds default_timeout) {
+Result<> read_prefetch_options(BusMessage& message, protocol::PrefetchPolicy& policy) {
+    THAW_CHECK(message.enter_container('a', "{sv}"));
+    for (;;) {
+        THAW_TRY(const bool more, message.enter_container('e', "sv"));
+        if (!more) break;
+        const char* key = nullptr;
+        THAW_CHECK(message.read("s", &key));
+        THAW_TRY(const bool known, read_prefetch_option(message, key, policy));
+        if (!known) return invalid("unknown option '{}'", key);
+        THAW_CHECK(message.exit_container());
+    }
+    return message.exit_container();
+}
+
+Result<CreateRequest> read_create_request(BusMessage& message, const Config& defaults) {
     CreateRequest request;
-    request.handshake_timeout = default_timeout;
+    request.handshake_timeout = defaults.handshake_timeout;
+    request.prefetch = defaults.prefetch;
     const char* name = nullptr;
     const char* unit = nullptr;
     THAW_CHECK(message.read("ss", &name, &unit));
@@ -148,6 +185,10 @@ Result<CreateRequest> read_create_request(BusMessage& message, Microseconds defa
     THAW_CHECK(message.read("t", &flags));
     if (flags != 0) return invalid("unknown flags {:#x}", flags);
     THAW_CHECK(check_memory(request));
+    auto& session = request.info;
+    // What is loaded ahead would hide what the guest touches.
+    if ((session.flags & protocol::kFlagRecording) != 0) request.prefetch.enabled = false;
+    if (request.prefetch.enabled) session.flags |= protocol::kFlagPrefetch;
     return request;
 }
 

@@ -144,7 +144,9 @@ Result<Session*> Manager::create(CreateRequest request) {
             hex_encode(id.data(), id.size()), std::move(request.memory), std::move(request.map)
         )
     );
+    memory.set_prefetch(request.prefetch);
     auto* session = add(std::move(memory), image);
+    session->set_working_set(std::move(request.working_set));
     if (auto opened = session->open(request.handshake_timeout); !opened) {
         session->abandon();
         return std::unexpected(std::move(opened).error());
@@ -156,8 +158,8 @@ Session* Manager::add(protocol::SessionMemory memory, const ImageSource* image) 
     auto session = std::make_unique<Session>(
         broker_, std::move(memory), image,
         [this](Session& ended, std::string_view result) { on_ended(ended, result); },
-        [this](const std::string& name, BusMessage message) {
-            return request_close(name, std::move(message));
+        [this](const std::string& name, Session::Change change, BusMessage message) {
+            return request_change(name, change, std::move(message));
         }
     );
     auto* added = session.get();

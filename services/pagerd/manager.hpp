@@ -61,8 +61,8 @@ private:
     void authorize(BusMessage message, std::function<void(BusMessage&)> then);
     void do_create(BusMessage& message);
     void finish_create(const std::string& name, Result<> stored);
-    void do_close(const std::string& name, BusMessage& message);
-    Result<> request_close(const std::string& name, BusMessage message);
+    void do_change(const std::string& name, Session::Change change, BusMessage& message);
+    Result<> request_change(const std::string& name, Session::Change change, BusMessage message);
     void announce(Session& session);
     void announce_count();
     Result<> method_create(BusMessage message);
@@ -73,6 +73,9 @@ private:
     Result<> property_count(BusMessage& reply) const;
     Result<> property_max_sessions(BusMessage& reply) const;
     Result<> property_safe_mode(BusMessage& reply) const;
+    Result<> property_stored(BusMessage& reply) const;
+    template <auto Count>
+    Result<> append_count(BusMessage& reply) const;
     static const sd_bus_vtable kVtable[];
 
     DaemonContext context_;

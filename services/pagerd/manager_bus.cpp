@@ -89,7 +89,7 @@ Result<> Manager::method_create(BusMessage message) {
 }
 
 void Manager::do_create(BusMessage& message) {
-    auto request = read_create_request(message, loaded_.config.handshake_timeout);
+    auto request = read_create_request(message, loaded_.config);
     if (!request) return message.reply_error(request.error());
     auto session = create(std::move(*request));
     if (!session) return message.reply_error(session.error());
@@ -127,6 +127,7 @@ void Manager::finish_create(const std::string& name, Result<> stored) {
 }
 
 void Manager::announce(Session& session) {
+    ++broker_.sessions_made;
     auto& bus = context_.bus;
     auto sent = bus.emit_object_added(session.path());
     if (sent)
@@ -149,24 +150,43 @@ void Manager::announce_count() {
 Result<> Manager::method_close(BusMessage message) {
     const char* name = nullptr;
     THAW_CHECK(message.read("s", &name));
-    return request_close(name, std::move(message));
+    return request_change(name, Session::Change::Close, std::move(message));
 }
 
-// The cursor of `message` stands before the flags.
-Result<> Manager::request_close(const std::string& name, BusMessage message) {
-    authorize(std::move(message), [this, name](BusMessage& call) { do_close(name, call); });
+// The cursor of `message` stands before the arguments, the flags being the last of them.
+Result<>
+Manager::request_change(const std::string& name, Session::Change change, BusMessage message) {
+    authorize(std::move(message), [this, name, change](BusMessage& call) {
+        do_change(name, change, call);
+    });
     return {};
 }
 
-void Manager::do_close(const std::string& name, BusMessage& message) {
-    std::uint64_t flags = 0;
-    auto checked = message.read("t", &flags);
-    if (checked) checked = check_flags(flags);
-    if (!checked) return message.reply_error(checked.error());
+void Manager::do_change(const std::string& name, Session::Change change, BusMessage& message) {
+    if (change != Session::Change::SetPrefetch) {
+        std::uint64_t flags = 0;
+        auto checked = message.read("t", &flags);
+        if (checked) checked = check_flags(flags);
+        if (!checked) return message.reply_error(checked.error());
+    }
     auto session = find(name);
     if (!session) return message.reply_error(session.error());
-    (*session)->close();
-    if (auto sent = message.reply_empty(); !sent) log_warning("{}", sent.error().message());
+    switch (change) {
+    case Session::Change::Close:
+        (*session)->close();
+        if (auto sent = message.reply_empty(); !sent) log_warning("{}", sent.error().message());
+        return;
+    case Session::Change::TakeRecording:
+        return (*session)->take_recording(message);
+    case Session::Change::SetPrefetch:
+        return (*session)->set_prefetch(message);
+    case Session::Change::Quiesce:
+        return (*session)->quiesce(message);
+    case Session::Change::Resume:
+        return (*session)->resume(message);
+    case Session::Change::Complete:
+        return (*session)->complete(message);
+    }
 }
 
 Result<> Manager::method_get(BusMessage message) {
@@ -201,6 +221,13 @@ Result<> Manager::property_count(BusMessage& reply) const {
 Result<> Manager::property_max_sessions(BusMessage& reply) const {
     return reply.append("u", static_cast<std::uint32_t>(loaded_.config.max_sessions));
 }
+template <auto Count>
+Result<> Manager::append_count(BusMessage& reply) const {
+    return reply.append("t", broker_.*Count);
+}
+Result<> Manager::property_stored(BusMessage& reply) const {
+    return reply.append("t", static_cast<std::uint64_t>(store_.held()));
+}
 Result<> Manager::property_safe_mode(BusMessage& reply) const {
     return reply.append("b", static_cast<int>(broker_.safe_mode));
 }
@@ -222,6 +249,21 @@ const sd_bus_vtable Manager::kVtable[] = {
     SD_BUS_PROPERTY(
         "SafeMode", "b", (bus_property<Manager, &Manager::property_safe_mode>), 0,
         SD_BUS_VTABLE_PROPERTY_CONST
+    ),
+    SD_BUS_PROPERTY(
+        "SessionsMade", "t",
+        (bus_property<Manager, &Manager::append_count<&Broker::sessions_made>>), 0, 0
+    ),
+    SD_BUS_PROPERTY(
+        "SessionsFailed", "t",
+        (bus_property<Manager, &Manager::append_count<&Broker::sessions_failed>>), 0, 0
+    ),
+    SD_BUS_PROPERTY(
+        "WorkersLost", "t", (bus_property<Manager, &Manager::append_count<&Broker::workers_lost>>),
+        0, 0
+    ),
+    SD_BUS_PROPERTY(
+        "StoredDescriptors", "t", (bus_property<Manager, &Manager::property_stored>), 0, 0
     ),
     // Changing calls are open here and closed by authorize().
     SD_BUS_METHOD_WITH_ARGS(

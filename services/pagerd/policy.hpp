@@ -80,9 +80,9 @@ private:
 
 // ---- descriptor store --------------------------------------------------------------------------
 
-// Descriptors a session may have in the store at the same moment: session, listen, conn, uffd, vmm,
-// worker.
-inline constexpr std::size_t kStoredPerSession = 6;
+// Descriptors a session may have in the store at the same moment: session, replay, listen, conn,
+// uffd, vmm, worker.
+inline constexpr std::size_t kStoredPerSession = 7;
 // memory and map.
 inline constexpr std::size_t kStoredPerImage = 2;
 // Whether one more session fits beside what the present ones may still need.

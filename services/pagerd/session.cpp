@@ -13,10 +13,10 @@ namespace thaw::pagerd {
 
 Session::Session(
     Broker& broker, protocol::SessionMemory memory, const ImageSource* image, EndHandler ended,
-    CloseRequest close_requested
+    ChangeRequest change_requested
 )
     : broker_(broker), memory_(std::move(memory)), image_(image), ended_(std::move(ended)),
-      close_requested_(std::move(close_requested)),
+      change_requested_(std::move(change_requested)),
       id_(hex_encode(memory_.info().session_id.data(), memory_.info().session_id.size())),
       path_(encode_object_path(pager1::kSessionPrefix, memory_.info().name)) {}
 
@@ -74,6 +74,10 @@ Result<> Session::open(Microseconds handshake_timeout) {
     THAW_TRY(listener_, make_session_socket(broker_.config.runtime_directory, name()));
     THAW_CHECK(store(FdRole::Session, memory_.fd()));
     THAW_CHECK(store(FdRole::Listen, listener_.get()));
+    // Without it in the store a later worker loads nothing ahead, which is no reason to fail.
+    if (working_set_)
+        if (auto kept = store(FdRole::Replay, working_set_.get()); !kept)
+            log_warning(log_fields(), "{}", kept.error().message());
     return listen(handshake_timeout);
 }
 
@@ -105,6 +109,7 @@ void Session::make_worker() {
             .uffd = uffd_.get(),
             .vmm = vmm_.get(),
             .image = image_,
+            .working_set = working_set_.get(),
             .fields = log_fields(),
         },
         SessionWorker::Events{
@@ -112,10 +117,10 @@ void Session::make_worker() {
                 [this] {
                     if (state_ == SessionState::Handshaking) set_state(SessionState::Serving);
                 },
-            .complete =
-                [this] {
-                    if (state_ == SessionState::Serving) set_state(SessionState::Complete);
-                },
+            .complete = [this] { on_complete(); },
+            .attended = [this](const protocol::AttendedMessage& message) { on_attended(message); },
+            .replay_ended = [this](const protocol::ReplayEndedMessage& message
+                            ) { on_replay_ended(message); },
             .page_lost = [this](const protocol::FailedMessage& message) { on_page_lost(message); },
             .lost =
                 [this](Error error) {
@@ -124,6 +129,10 @@ void Session::make_worker() {
             .settled =
                 [this] {
                     if (std::exchange(adopting_, false)) changed({"Adopting"});
+                    // What it said to a broker that is gone.
+                    const auto phase = memory_.state().phase.load(std::memory_order_acquire);
+                    if (phase == static_cast<std::uint32_t>(protocol::WorkerPhase::Complete))
+                        on_complete();
                 },
         }
     );
@@ -147,6 +156,7 @@ void Session::on_page_lost(const protocol::FailedMessage& message) {
 // that VMM's memory.
 void Session::fail(Error error) {
     error_ = std::move(error).with_bus_name(pager1::error::kHandshakeInvalid);
+    ++broker_.sessions_failed;
     // A VMM that got as far as its handshake hangs in its faults until restored stops its unit.
     stop_pending_ = state_ != SessionState::Listening;
     if (!uffd_) release_all();
@@ -187,6 +197,11 @@ void Session::release_all() {
     handshake_.reset();
     accept_source_.reset();
     vmm_source_.reset();
+    complete_source_.reset();
+    drain_source_.reset();
+    quiesce_deadline_.reset();
+    for (const auto& call : std::exchange(quiescing_, {}))
+        call.reply_error(Error(pager1::error::kNotServing, ESHUTDOWN, "the session ended"));
     if (worker_) worker_->finish();
     for (const auto role : std::set<FdRole>(stored_))
         unstore(role);
@@ -194,6 +209,7 @@ void Session::release_all() {
     connection_.reset();
     uffd_.reset();
     vmm_.reset();
+    working_set_.reset();
     remove_session_directory(broker_.config.runtime_directory, name());
     if (image_) broker_.images.release(std::exchange(image_, nullptr));
 }

@@ -26,8 +26,10 @@ namespace thaw::pagerd {
 
 class Session {
 public:
-    // Close() came over the bus: the owner checks the sender, answers, and calls close().
-    using CloseRequest = std::function<Result<>(const std::string& name, BusMessage message)>;
+    // What a caller may ask of a session; the owner checks the sender first.
+    enum class Change { Close, TakeRecording, SetPrefetch, Quiesce, Resume, Complete };
+    using ChangeRequest =
+        std::function<Result<>(const std::string& name, Change change, BusMessage message)>;
     // Called once, when the session is over: closed | vmm-exited | failed. The owner destroys the
     // session later, not from inside the call.
     using EndHandler = std::function<void(Session&, std::string_view result)>;
@@ -35,11 +37,13 @@ public:
     // `image` was acquired for this session, which releases it.
     Session(
         Broker& broker, protocol::SessionMemory memory, const ImageSource* image, EndHandler ended,
-        CloseRequest close_requested
+        ChangeRequest change_requested
     );
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
 
+    // Before open(); may be invalid.
+    void set_working_set(Fd working_set) { working_set_ = std::move(working_set); }
     // A new session: makes the socket, stores listener and session memory, listens.
     Result<> open(Microseconds handshake_timeout);
     // One that an earlier broker left. `stored` holds what came from the store or from a worker;
@@ -53,6 +57,15 @@ public:
     void close();
     // Ends a session that nobody was told of yet.
     void abandon() { end("closed"); }
+    // ---- session_control.cpp: each answers `call` sooner or later
+    void take_recording(BusMessage& call);
+    void set_prefetch(BusMessage& call);
+    // The barrier of a snapshot; answers once it stands.
+    void quiesce(BusMessage& call);
+    void resume(BusMessage& call);
+    // Has every page loaded; then the VM needs no pager any more.
+    void complete(BusMessage& call);
+
     // The broker is being stopped for good: a session that still waits for its VMM fails.
     void broker_stopped();
     void check_worker(Microseconds now);
@@ -83,6 +96,16 @@ private:
     void make_worker();
     void on_page_lost(const protocol::FailedMessage& message);
     bool vmm_is_alive() const;
+
+    // ---- session_control.cpp
+    void attend();
+    void on_attended(const protocol::AttendedMessage& message);
+    void on_replay_ended(const protocol::ReplayEndedMessage& message);
+    void answer_quiesced();
+    void on_complete();
+    void leave_pager();
+    Result<> detach();
+    void drain_messages();
 
     // ---- session_adopt.cpp
     Result<> resume(Fd worker);
@@ -119,13 +142,29 @@ private:
     Result<> property_zero_pages(BusMessage& reply) const;
     Result<> property_pages_installed(BusMessage& reply) const;
     Result<> property_oldest_fault(BusMessage& reply) const;
-    Result<> method_close(BusMessage message);
+    Result<> property_engine(BusMessage& reply) const;
+    Result<> property_prefetch(BusMessage& reply) const;
+    Result<> property_replay_state(BusMessage& reply) const;
+    Result<> property_replay_reason(BusMessage& reply) const;
+    Result<> property_latency(BusMessage& reply) const;
+    Result<> property_unservable(BusMessage& reply) const;
+    Result<> property_touches(BusMessage& reply) const;
+    Result<> property_handshake(BusMessage& reply) const;
+    template <auto Field>
+    Result<> append_state(BusMessage& reply) const;
+    template <auto Field>
+    Result<> append_policy(BusMessage& reply) const;
+    std::uint64_t since_created(std::uint64_t when_ns) const;
+    template <auto Moment>
+    Result<> append_since(BusMessage& reply) const;
+    template <Change Wanted>
+    Result<> method_change(BusMessage message);
 
     Broker& broker_;
     protocol::SessionMemory memory_;
     const ImageSource* image_;
     EndHandler ended_;
-    CloseRequest close_requested_;
+    ChangeRequest change_requested_;
     std::string id_;
     std::string path_;
     SessionState state_ = SessionState::Listening;
@@ -141,6 +180,12 @@ private:
     EventSource accept_source_;
     std::unique_ptr<Handshake> handshake_;
     Fd connection_; // the VMM's, kept open
+    Fd working_set_;
+    std::vector<BusMessage> quiescing_; // calls that wait for the barrier
+    EventSource quiesce_deadline_;
+    EventSource complete_source_;
+    EventSource drain_source_; // once the VM needs no pager any more
+
     Fd uffd_;
     Fd vmm_;
     pid_t vmm_pid_ = 0;

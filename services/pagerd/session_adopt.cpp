@@ -20,6 +20,7 @@ Result<> Session::adopt(std::map<FdRole, Fd> stored, const std::set<FdRole>& kep
     stored_ = kept;
     uffd_ = take(stored, FdRole::Uffd);
     vmm_ = take(stored, FdRole::Vmm);
+    working_set_ = take(stored, FdRole::Replay);
     if (!stored_.contains(FdRole::Session)) THAW_CHECK(store(FdRole::Session, memory_.fd()));
     if (!uffd_) {
         listener_ = take(stored, FdRole::Listen);

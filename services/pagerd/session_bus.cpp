@@ -55,9 +55,8 @@ Result<> Session::property_recording(BusMessage& reply) const {
         "b", static_cast<int>((memory_.info().flags & protocol::kFlagRecording) != 0)
     );
 }
-// Nothing quiesces a session whose VMM runs; the handover of a live VM will.
 Result<> Session::property_quiesced(BusMessage& reply) const {
-    return reply.append("b", 0);
+    return reply.append("b", static_cast<int>(memory_.state().quiesced.load() != 0));
 }
 Result<> Session::property_adopting(BusMessage& reply) const {
     return reply.append("b", static_cast<int>(adopting_));
@@ -93,8 +92,65 @@ Result<> Session::property_oldest_fault(BusMessage& reply) const {
     return reply.append("t", since == 0 || since > now ? std::uint64_t{0} : now - since);
 }
 
-Result<> Session::method_close(BusMessage message) {
-    return close_requested_(name(), std::move(message));
+Result<> Session::property_engine(BusMessage& reply) const {
+    return append_text(
+        reply, protocol::engine_name(static_cast<protocol::FaultEngineKind>(
+                   memory_.state().engine.load(std::memory_order_relaxed)
+               ))
+    );
+}
+Result<> Session::property_prefetch(BusMessage& reply) const {
+    return reply.append("b", static_cast<int>(memory_.prefetch().enabled));
+}
+Result<> Session::property_replay_state(BusMessage& reply) const {
+    return append_text(
+        reply,
+        protocol::replay_state_name(memory_.state().replay_state.load(std::memory_order_relaxed))
+    );
+}
+Result<> Session::property_replay_reason(BusMessage& reply) const {
+    return append_text(
+        reply,
+        protocol::replay_reason_name(memory_.state().replay_reason.load(std::memory_order_relaxed))
+    );
+}
+Result<> Session::property_latency(BusMessage& reply) const {
+    THAW_CHECK(reply.open_container('a', "t"));
+    for (const auto& bucket : memory_.counters().latency)
+        THAW_CHECK(reply.append("t", bucket.load(std::memory_order_relaxed)));
+    return reply.close_container();
+}
+Result<> Session::property_unservable(BusMessage& reply) const {
+    return reply.append("t", memory_.state().failure.pages.load(std::memory_order_relaxed));
+}
+Result<> Session::property_touches(BusMessage& reply) const {
+    return reply.append("t", memory_.state().touches.load(std::memory_order_relaxed));
+}
+template <auto Field>
+Result<> Session::append_policy(BusMessage& reply) const {
+    return reply.append("t", memory_.prefetch().*Field);
+}
+template <auto Field>
+Result<> Session::append_state(BusMessage& reply) const {
+    return reply.append("t", (memory_.state().*Field).load(std::memory_order_relaxed));
+}
+// The moment as µs since the session was made; 0: it has not come.
+template <auto Moment>
+Result<> Session::append_since(BusMessage& reply) const {
+    const auto when = (memory_.counters().*Moment).load(std::memory_order_relaxed);
+    return reply.append("t", since_created(when));
+}
+Result<> Session::property_handshake(BusMessage& reply) const {
+    return reply.append("t", since_created(memory_.handshake_ns()));
+}
+std::uint64_t Session::since_created(std::uint64_t when_ns) const {
+    const auto created = memory_.info().created_ns;
+    return when_ns <= created ? 0 : (when_ns - created) / kNsecPerUsec;
+}
+
+template <Session::Change Wanted>
+Result<> Session::method_change(BusMessage message) {
+    return change_requested_(name(), Wanted, std::move(message));
 }
 
 #define THAW_CONST(name, type, getter)                                                             \
@@ -111,6 +167,28 @@ Result<> Session::method_close(BusMessage message) {
 #define THAW_COUNTER(name, counter)                                                                \
     SD_BUS_PROPERTY(                                                                               \
         name, "t", (bus_property<Session, &Session::append_counter<&Counters::counter>>), 0, 0     \
+    )
+
+#define THAW_STATE(name, field)                                                                    \
+    SD_BUS_PROPERTY(                                                                               \
+        name, "t",                                                                                 \
+        (bus_property<Session, &Session::append_state<&protocol::SessionState::field>>), 0, 0      \
+    )
+#define THAW_CONTROL(name, field)                                                                  \
+    SD_BUS_PROPERTY(                                                                               \
+        name, "t",                                                                                 \
+        (bus_property<Session, &Session::append_policy<&protocol::PrefetchPolicy::field>>), 0,     \
+        SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE                                                        \
+    )
+#define THAW_MOMENT(name, counter)                                                                 \
+    SD_BUS_PROPERTY(                                                                               \
+        name, "t", (bus_property<Session, &Session::append_since<&Counters::counter>>), 0, 0       \
+    )
+#define THAW_CHANGE(name)                                                                          \
+    SD_BUS_METHOD_WITH_ARGS(                                                                       \
+        #name, SD_BUS_ARGS("t", flags), SD_BUS_NO_RESULT,                                          \
+        (bus_method<Session, &Session::method_change<Session::Change::name>>),                     \
+        SD_BUS_VTABLE_UNPRIVILEGED                                                                 \
     )
 
 const sd_bus_vtable Session::kVtable[] = {
@@ -139,12 +217,56 @@ const sd_bus_vtable Session::kVtable[] = {
     THAW_COUNTER("Parked", parked),
     THAW_SILENT("OldestFaultUSec", "t", property_oldest_fault),
     THAW_COUNTER("BytesRead", bytes_read),
-    // Open to the method table, closed by method_close(): sd-bus's own check would ask the bus
-    // driver and wait.
+    THAW_COUNTER("BytesDemand", bytes_demand),
+    THAW_COUNTER("BytesReplay", bytes_replay),
+    THAW_COUNTER("BytesPopulate", bytes_populate),
+    THAW_COUNTER("BytesZero", bytes_zero),
+    THAW_COUNTER("BytesRemoved", bytes_removed),
+    THAW_COUNTER("CheckedPages", pages_checked),
+    THAW_COUNTER("ReplayPages", replay_pages),
+    THAW_COUNTER("ReplayUsedPages", replay_used),
+    THAW_COUNTER("ReplayLatePages", replay_late),
+    THAW_COUNTER("ReplayWastedPages", replay_wasted),
+    THAW_COUNTER("Removes", removes),
+    THAW_COUNTER("Again", again),
+    THAW_COUNTER("PresentAlready", exists),
+    THAW_COUNTER("Gone", gone),
+    THAW_COUNTER("Partial", partial),
+    THAW_COUNTER("SourceErrors", source_errors),
+    THAW_COUNTER("Wakes", wakes),
+    THAW_SILENT("UnservablePages", "t", property_unservable),
+    THAW_SILENT("FaultLatency", "at", property_latency),
+    THAW_SILENT("HandshakeUSec", "t", property_handshake),
+    THAW_MOMENT("FirstFaultUSec", first_fault_ns),
+    THAW_MOMENT("WorkingSetUSec", replay_done_ns),
+    THAW_MOMENT("LastPageUSec", last_page_ns),
+    THAW_SILENT("Engine", "s", property_engine),
+    THAW_EMITS("Prefetch", "b", property_prefetch),
+    THAW_CONTROL("PrefetchRate", rate),
+    THAW_CONTROL("ReplayBudget", replay_budget),
+    THAW_CONTROL("SequentialBudget", sequential_budget),
+    THAW_EMITS("ReplayState", "s", property_replay_state),
+    THAW_EMITS("ReplayReason", "s", property_replay_reason),
+    THAW_STATE("ReplayTotal", replay_total),
+    THAW_STATE("ReplayDone", replay_done),
+    THAW_STATE("PopulateDone", populate_done),
+    THAW_STATE("Touches", touches),
+    // Open to the method table, closed by the owner: sd-bus's own check would ask the bus driver
+    // and wait.
+    THAW_CHANGE(Close),
     SD_BUS_METHOD_WITH_ARGS(
-        "Close", SD_BUS_ARGS("t", flags), SD_BUS_NO_RESULT,
-        (bus_method<Session, &Session::method_close>), SD_BUS_VTABLE_UNPRIVILEGED
+        "TakeRecording", SD_BUS_ARGS("t", flags), SD_BUS_RESULT("h", recording),
+        (bus_method<Session, &Session::method_change<Session::Change::TakeRecording>>),
+        SD_BUS_VTABLE_UNPRIVILEGED
     ),
+    SD_BUS_METHOD_WITH_ARGS(
+        "SetPrefetch", SD_BUS_ARGS("a{sv}", options, "t", flags), SD_BUS_NO_RESULT,
+        (bus_method<Session, &Session::method_change<Session::Change::SetPrefetch>>),
+        SD_BUS_VTABLE_UNPRIVILEGED
+    ),
+    THAW_CHANGE(Quiesce),
+    THAW_CHANGE(Resume),
+    THAW_CHANGE(Complete),
     SD_BUS_VTABLE_END,
 };
 

@@ -107,6 +107,9 @@ Result<> SessionWorker::send_start() {
     if (resources_.image->map) {
         THAW_TRY(start.map, resources_.image->map.duplicate());
     }
+    if (resources_.working_set >= 0) {
+        THAW_TRY(start.working_set, duplicate_fd(resources_.working_set));
+    }
     THAW_TRY(start.spares, protocol::make_spare_sockets());
     THAW_CHECK(process_->send(protocol::encode(start)));
     attach_to_unit();
@@ -212,6 +215,7 @@ Result<> SessionWorker::accept(Fd channel, Peer peer) {
     THAW_TRY(welcome.spares, protocol::make_spare_sockets());
     THAW_CHECK(process_->send(protocol::encode(welcome)));
     attach_to_unit();
+    attend();
     settle();
     return {};
 }
@@ -249,12 +253,20 @@ void SessionWorker::on_message(protocol::ControlMessage message) {
             message.ready.generation, protocol::engine_name(message.ready.engine)
         );
         events_.serving();
+        // What was asked for while there was none.
+        attend();
         break;
     case protocol::ControlType::Failed:
         events_.page_lost(message.failed);
         break;
     case protocol::ControlType::Complete:
         events_.complete();
+        break;
+    case protocol::ControlType::Attended:
+        events_.attended(message.attended);
+        break;
+    case protocol::ControlType::ReplayEnded:
+        events_.replay_ended(message.replay_ended);
         break;
     default:
         // VmmExited: the pidfd says so too, and that is what counts.
@@ -273,7 +285,15 @@ void SessionWorker::on_exit(const std::string& how) {
     count_loss(fmt::format("worker {} {}", gone->pid(), how));
 }
 
+void SessionWorker::attend() {
+    if (!process_) return;
+    if (auto sent = process_->send(protocol::encode(protocol::ControlType::Attend)); !sent)
+        log_debug(resources_.fields, "{}", sent.error().message());
+}
+
 void SessionWorker::count_loss(const std::string& how) {
+    if (finished_) return;
+    ++broker_.workers_lost;
     log_event(
         LogLevel::Warning, message_id::kWorkerLost, resources_.fields,
         "{}: the worker was lost: {}", resources_.memory->info().name, how

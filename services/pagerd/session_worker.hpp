@@ -27,12 +27,15 @@ public:
         int uffd = -1;
         int vmm = -1;
         const ImageSource* image = nullptr; // may be nullptr until an old worker brings it
+        int working_set = -1;               // -1: none
         LogFields fields;
     };
     // From the event loop, except lost() and settled(), which may come from inside adopt().
     struct Events {
-        std::function<void()> serving;                                 // a worker says Ready
-        std::function<void()> complete;                                // every page is in
+        std::function<void()> serving;  // a worker says Ready
+        std::function<void()> complete; // every page is in
+        std::function<void(const protocol::AttendedMessage&)> attended;
+        std::function<void(const protocol::ReplayEndedMessage&)> replay_ended;
         std::function<void(const protocol::FailedMessage&)> page_lost; // a page cannot be served
         std::function<void(Error)> lost; // WorkerLost: there is none and none will be started
         std::function<void()> settled;   // what an earlier broker left is sorted out
@@ -47,6 +50,8 @@ public:
     // A worker dialed in for this session. EBUSY when it is not ours.
     Result<> accept(Fd channel, Peer peer);
     void set_image(const ImageSource* image) { resources_.image = image; }
+    // The session's control fields have changed. One that is not there reads them when it starts.
+    void attend();
     // Looks for a stuck worker.
     void check(Microseconds now);
     // The VMM is dead: nothing is replaced any more, the worker goes to broker.ending.

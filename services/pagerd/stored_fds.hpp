@@ -24,6 +24,7 @@ enum class FdRole : std::uint8_t {
     Vmm,     // session: pidfd of the VMM
     Worker,  // session: pidfd of the worker
     Session, // session: the session memfd
+    Replay,  // session: the working set
     Memory,  // image: the memory file
     Map,     // image: memory.map
 };
@@ -35,6 +36,7 @@ inline constexpr EnumTable kFdRoleNames{std::array{
     std::pair{FdRole::Vmm, std::string_view("vmm")},
     std::pair{FdRole::Worker, std::string_view("worker")},
     std::pair{FdRole::Session, std::string_view("session")},
+    std::pair{FdRole::Replay, std::string_view("replay")},
     std::pair{FdRole::Memory, std::string_view("memory")},
     std::pair{FdRole::Map, std::string_view("map")},
 }};

@@ -102,7 +102,7 @@ TEST_F(Api, Limits) {
     write_config("MaxSessions=2\nFileDescriptorStoreMax=16");
     start_daemon();
     ASSERT_EQ(create("a"), "");
-    // Room for one session's six and the image's two, not for another six.
+    // Room for two sessions' seven and the image's two, not for another seven.
     EXPECT_EQ(create("b"), "");
     EXPECT_EQ(create("c"), pager1::error::kTooManySessions);
     EXPECT_EQ(close("b"), "");

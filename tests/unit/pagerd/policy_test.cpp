@@ -109,11 +109,11 @@ TEST(StuckDetector, UnreadMessagesWhileTheHeartStandsStill) {
 }
 
 TEST(StoreRoom, CountsWhatPresentSessionsMayStillNeed) {
-    EXPECT_TRUE(store_has_room(8, 0, 0, true));
-    EXPECT_FALSE(store_has_room(7, 0, 0, true));
-    EXPECT_TRUE(store_has_room(14, 1, 1, false));
-    EXPECT_FALSE(store_has_room(14, 1, 1, true));
-    EXPECT_TRUE(store_has_room(4096, 512, 500, false));
+    EXPECT_TRUE(store_has_room(9, 0, 0, true));
+    EXPECT_FALSE(store_has_room(8, 0, 0, true));
+    EXPECT_TRUE(store_has_room(16, 1, 1, false));
+    EXPECT_FALSE(store_has_room(16, 1, 1, true));
+    EXPECT_TRUE(store_has_room(4096, 511, 256, false));
 }
 
 TEST(StopReason, OnlyStopIsFinal) {
