@@ -35,6 +35,7 @@ std::vector<ConfigKey> config_keys(Config* config) {
         {"Limits", "MaxParallel", config_unsigned(&config->max_parallel, 1, kMostJobs)},
         {"Limits", "KeepFree", config_size(&config->keep_free)},
         {"Testing", "VirtioFsVmms", config_words(&config->virtio_fs_vmms)},
+        {"Limits", "LeaseSize", config_size(&config->lease_size)},
     };
 }
 

@@ -24,6 +24,7 @@ struct Config {
     // Kinds of VMM, as manifests name them, that have virtio-fs and are driven like Firecracker. No
     // VMM of today is one: the tests' stand-in is.
     std::vector<std::string> virtio_fs_vmms;
+    std::uint64_t lease_size = 16 << 20;
 };
 
 // The known keys, storing into `config` (which must outlive them).

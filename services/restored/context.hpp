@@ -5,6 +5,7 @@
 
 #include "bus/bus.hpp"
 #include "config.hpp"
+#include "guard/guard_client.hpp"
 #include "image/store.hpp"
 #include "pager_client.hpp"
 #include "policy.hpp"
@@ -23,6 +24,7 @@ struct Context {
     SystemdClient& systemd;
     PagerClient& pager;
     SharesClient& shares;
+    guard::GuardClient& guard;
     VmmApi& vmm;
     const image::Store& images;
     const RecordStore& records;

@@ -37,6 +37,16 @@ void Instance::set_session(const std::string& path) {
     keep();
 }
 
+void Instance::set_written(std::vector<std::string> paths) {
+    record_.written = std::move(paths);
+    keep();
+}
+
+void Instance::set_paused_for(const std::string& volume) {
+    record_.paused_for = volume;
+    keep();
+}
+
 void Instance::set_started(std::uint64_t realtime) {
     record_.started = realtime;
 }

@@ -36,6 +36,8 @@ public:
     void set_state(InstanceState state);
     void set_backend(Backend backend, std::string_view reason);
     void set_session(const std::string& path);
+    void set_written(std::vector<std::string> paths);
+    void set_paused_for(const std::string& volume);
     void set_started(std::uint64_t realtime);
     // What a job holds and has made goes to disk before it is done. The Error is the disk's.
     Result<> set_made(const Made& made);

@@ -28,9 +28,26 @@ Manager::create(const DaemonContext& daemon, const Config& config) {
 Manager::Manager(const DaemonContext& daemon, const Config& config, std::unique_ptr<VmmApi> vmm)
     : loop_(daemon.loop), bus_(daemon.bus), config_(config), policy_(policy_of(config)),
       images_(paths::kImages), records_(paths::kRestoreRuntime), vmm_(std::move(vmm)),
-      systemd_(bus_, loop_), pager_(bus_), shares_(bus_), polkit_(bus_),
-      context_{loop_,   bus_,     systemd_, pager_,  shares_, *vmm_,
-               images_, records_, config_,  policy_, *this} {}
+      systemd_(bus_, loop_), pager_(bus_), shares_(bus_),
+      guard_(
+          bus_, "thaw-restored",
+          [] { log_notice("no disk guardian on this host: looking at free space directly"); }
+      ),
+      polkit_(bus_),
+      context_{
+          loop_, bus_,    systemd_, pager_,  shares_, guard_,
+          *vmm_, images_, records_, config_, policy_, *this,
+      },
+      writers_(
+          guard_,
+          [this] {
+              std::vector<Instance*> all;
+              for (const auto& [name, instance] : instances_)
+                  all.push_back(instance.get());
+              return all;
+          },
+          [this](const std::string& name) { return find_instance(name); }
+      ) {}
 
 Result<> Manager::start() {
     register_bus_errors(restore1::kErrors);
@@ -51,6 +68,8 @@ void Manager::ready() {
     take_up();
     look_for_sessions();
     look_for_lost_shares();
+    if (auto watching = writers_.start(); !watching)
+        log_error("full volumes will not pause VMs: {}", watching.error().message());
     schedule();
 }
 
@@ -112,6 +131,7 @@ void Manager::job_finished(Job& job) {
     if (retention_.size() > kMostRetained) forget_job(retention_.begin()->first);
     notify_status(status_text());
     schedule();
+    writers_.look();
 }
 
 void Manager::forget_job(std::uint32_t id) {
@@ -303,11 +323,6 @@ Job& Manager::stop_instance(Instance& instance, uid_t uid, std::string why) {
     const auto record = new_job(JobKind::Stop, uid);
     instance.set_job(record);
     return add_job(std::make_unique<StopJob>(context_, record, instance, std::move(why)));
-}
-
-void Manager::tell_guardian_absent() {
-    if (std::exchange(guardian_told_, true)) return;
-    log_notice("no disk guardian on this host: looking at free space directly");
 }
 
 } // namespace thaw::restore

@@ -10,6 +10,7 @@
 #include "instance.hpp"
 #include "job.hpp"
 #include "restore_job.hpp"
+#include "writer_pause.hpp"
 
 #include <systemd/sd-bus-vtable.h>
 
@@ -40,8 +41,6 @@ public:
     // Its unit could not be stopped: it stays on the books until it ends or somebody tries again.
     void keep_stuck_instance(Instance& instance);
     std::size_t count_live(const std::string& image) const;
-    // The disk guardian is not there: said once.
-    void tell_guardian_absent();
 
     // ---- requests from the bus; each answers `message` sooner or later
     void request_cancel(BusMessage message, std::uint32_t id);
@@ -122,11 +121,11 @@ private:
     SystemdClient systemd_;
     PagerClient pager_;
     SharesClient shares_;
+    guard::GuardClient guard_;
     Polkit polkit_;
     Context context_;
 
     std::uint32_t last_job_ = 0;
-    bool guardian_told_ = false;
     bool is_ready_ = false;
     std::set<std::string> adopting_; // found in records, not seen running yet
     std::set<std::pair<std::string, std::string>> lost_told_; // VM and tag of shares lost
@@ -142,6 +141,7 @@ private:
     std::vector<BusSlot> slots_;
     PagerHandle sessions_;
     SharesHandle lost_;
+    WriterPause writers_;
     EventSource pump_;
     EventSource collect_;
 };

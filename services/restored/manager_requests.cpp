@@ -2,8 +2,10 @@
 // What callers ask for: who may, what is possible, and the answer.
 #include "api/restore1.hpp"
 #include "bus/errors.hpp"
+#include "core/names.hpp"
 #include "log/message_ids.hpp"
 #include "manager.hpp"
+#include "reserve/hint.hpp"
 #include "stop_job.hpp"
 
 #include <algorithm>
@@ -101,7 +103,8 @@ void Manager::accept_restore(
     };
     if (auto saved = records_.save(record); !saved) {
         (void)records_.remove(name);
-        return message.reply_error(std::move(saved).error().with_bus_name(error::kNoSpace));
+        auto refusal = reserve::with_release_hint(std::move(saved).error(), paths::kRestoreRuntime);
+        return message.reply_error(std::move(refusal).with_bus_name(error::kNoSpace));
     }
     auto& instance = add_instance(record);
     answer_with_job(

@@ -79,6 +79,8 @@ std::string format_record(const Record& record) {
         {"restored_by", record.restored_by},
         {"started", record.started},
         {"session", record.session},
+        {"written", record.written},
+        {"paused_for", record.paused_for},
         {"made",
          {{"unit", record.made.unit},
           {"session", record.made.session},
@@ -105,6 +107,15 @@ Result<Record> parse_record(std::string_view text) {
     THAW_TRY(record.restored_by, number_of(root, "restored_by"));
     THAW_TRY(record.started, root.unsigned_number("started"));
     THAW_TRY(record.session, root.string("session"));
+    THAW_TRY(record.paused_for, root.string_or("paused_for", ""));
+    if (root.has("written")) {
+        THAW_TRY(const auto written, root.at("written"));
+        THAW_TRY(const auto elements, written.elements());
+        for (const auto& element : elements) {
+            THAW_TRY(auto path, element.as_string());
+            record.written.push_back(std::move(path));
+        }
+    }
     THAW_TRY(const auto made, root.at("made"));
     THAW_TRY(record.made, parse_made(made));
     if (root.has("job")) {

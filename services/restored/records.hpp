@@ -33,9 +33,11 @@ struct Record {
     InstanceState state = InstanceState::Restoring;
     Backend backend = Backend::Auto; // Auto: not chosen yet
     std::string backend_reason;
-    std::uint32_t restored_by = 0; // id of the job that made the VM
-    std::uint64_t started = 0;     // µs since the epoch
-    std::string session;           // object path
+    std::uint32_t restored_by = 0;    // id of the job that made the VM
+    std::uint64_t started = 0;        // µs since the epoch
+    std::string session;              // object path
+    std::vector<std::string> written; // files of others that the VM writes
+    std::string paused_for; // id of the full volume that paused it; empty: not paused by us
     Made made;
     std::optional<JobRecord> job; // the one that is at work
     bool operator==(const Record&) const = default;

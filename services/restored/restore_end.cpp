@@ -6,6 +6,7 @@
 #include "event/priorities.hpp"
 #include "log/message_ids.hpp"
 #include "manager.hpp"
+#include "reserve/hint.hpp"
 #include "restore_job.hpp"
 
 namespace thaw::restore {
@@ -37,7 +38,8 @@ bool RestoreJob::make(bool Made::* part) {
     auto made = instance_.record().made;
     made.*part = true;
     auto saved = instance_.set_made(made);
-    if (!saved) failed(file_failure(saved.error()));
+    if (!saved)
+        failed(file_failure(reserve::with_release_hint(saved.error(), paths::kRestoreRuntime)));
     return saved.has_value();
 }
 
@@ -50,6 +52,7 @@ void RestoreJob::failed(Failure failure) {
     // An answer that is on its way names a session that the undoing closes.
     pager_.reset();
     shares_.reset();
+    guard_.reset();
     first_ = std::move(failure);
     const bool has_witnesses = unit_started_ && first_->name != error::kCanceled;
     if (!has_witnesses) return conclude();
@@ -98,6 +101,7 @@ LogFields RestoreJob::failure_fields(const Failure& failure) const {
 }
 
 void RestoreJob::on_undone(const Result<>& undone, const Failure& failure) {
+    promises_.clear();
     if (!undone) {
         const Failure stop{
             .name = error::kStopFailed,
@@ -135,6 +139,7 @@ void RestoreJob::succeed(bool adopted) {
     ending_ = true;
     limits_.clear();
     timer_.reset();
+    promises_.clear();
     if (!adopted) instance_.set_started(now_realtime());
     instance_.set_job(std::nullopt);
     if (instance_.state() == InstanceState::Restoring) instance_.set_state(InstanceState::Running);

@@ -14,6 +14,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace thaw::restore {
 
@@ -44,12 +45,16 @@ private:
     Result<> choose_backend_of(const image::OpenImage& image);
     void check_unit();
     void on_unit_read(const UnitState& unit);
-    void check_space();
     void create_session();
     void on_session_created(Result<CreatedSession> created);
     void add_shares();
     void write_drop_in_step();
     void write_ticket();
+
+    // restore_steps_space.cpp
+    void check_space();
+    void admit_next();
+    void on_admitted(const std::string& path, Result<guard::Admission> admitted);
 
     // restore_steps_run.cpp
     void start_unit();
@@ -87,6 +92,8 @@ private:
     unsigned api_attempts_ = 0;
     PagerSession session_;
     std::map<Step, EventSource> limits_;
+    std::vector<std::string> unasked_;       // paths whose file systems must have room
+    std::vector<guard::Admission> promises_; // space that is ours while the job is at work
 
     // What the first failure was, and what other witnesses say until it is decided.
     std::optional<Failure> first_;
@@ -99,6 +106,7 @@ private:
     PagerHandle pager_;
     SharesHandle shares_;
     HttpHandle http_;
+    guard::GuardHandle guard_;
     std::unique_ptr<Teardown> teardown_;
 };
 

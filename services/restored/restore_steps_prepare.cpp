@@ -9,10 +9,10 @@
 #include "event/priorities.hpp"
 #include "manager.hpp"
 #include "page_cache.hpp"
+#include "reserve/hint.hpp"
 #include "restore_job.hpp"
+#include "space.hpp"
 #include "unit_drop_in.hpp"
-
-#include <sys/statvfs.h>
 
 #include <algorithm>
 
@@ -59,6 +59,7 @@ void RestoreJob::open_image() {
     if (auto bad = check_drives(opened->manifest)) return failed(std::move(*bad));
     if (auto chosen = choose_backend_of(*opened); !chosen)
         return failed({.name = error::kBackendUnsupported, .message = chosen.error().message()});
+    instance_.set_written(written_paths(opened->manifest));
     image_files_ = std::move(*opened);
     finished(Step::OpenImage);
 }
@@ -109,25 +110,6 @@ void RestoreJob::on_unit_read(const UnitState& unit) {
     systemd_ = context().systemd.reset_failed(instance_.unit(), [this](const Result<>&) {
         finished(Step::CheckUnit); // a unit that went meanwhile needs none
     });
-}
-
-void RestoreJob::check_space() {
-    context().manager.tell_guardian_absent();
-    struct statvfs fs = {};
-    if (statvfs(paths::kRestoreRuntime, &fs) < 0)
-        return failed(
-            file_failure({errno, fmt::format("{}: {}", paths::kRestoreRuntime, errno_text(errno))})
-        );
-    const std::uint64_t free_bytes = static_cast<std::uint64_t>(fs.f_bavail) * fs.f_frsize;
-    if (free_bytes < context().config.keep_free)
-        return failed(
-            {.name = error::kNoSpace,
-             .message = fmt::format(
-                 "{} has {} left, less than KeepFree={}", paths::kRestoreRuntime,
-                 format_size(free_bytes), format_size(context().config.keep_free)
-             )}
-        );
-    finished(Step::CheckSpace);
 }
 
 void RestoreJob::create_session() {
@@ -196,7 +178,8 @@ void RestoreJob::write_drop_in_step() {
         !options_.shares.empty()
     );
     if (auto written = write_drop_in(paths::vm_drop_in(instance()), text); !written)
-        return failed(file_failure(written.error()));
+        return failed(file_failure(reserve::with_release_hint(written.error(), paths::kRuntimeUnits)
+        ));
     finished(Step::WriteDropIn);
 }
 
@@ -205,7 +188,10 @@ void RestoreJob::write_ticket() {
     auto written = write_file_atomic(
         paths::restore_ticket(instance()), fmt::format("job {}\n", id()), kTicketMode
     );
-    if (!written) return failed(file_failure(written.error()));
+    if (!written)
+        return failed(
+            file_failure(reserve::with_release_hint(written.error(), paths::kRestoreRuntime))
+        );
     finished(Step::WriteTicket);
 }
 

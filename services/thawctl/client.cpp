@@ -2,6 +2,7 @@
 
 #include "client.hpp"
 
+#include "api/diskguard1.hpp"
 #include "api/pager1.hpp"
 #include "api/restore1.hpp"
 #include "api/shares1.hpp"
@@ -23,6 +24,7 @@ std::string_view unit_of(std::string_view destination) {
     if (destination == restore1::kBusName) return "thaw-restored.service";
     if (destination == pager1::kBusName) return "thaw-pagerd.service";
     if (destination == shares1::kBusName) return "thaw-sharesd.service";
+    if (destination == diskguard1::kBusName) return "thaw-diskguardd.service";
     return {};
 }
 
@@ -190,6 +192,7 @@ Result<Client> Client::open(const OutputOptions& options) {
     register_bus_errors(restore1::kErrors);
     register_bus_errors(pager1::kErrors);
     register_bus_errors(shares1::kErrors);
+    register_bus_errors(diskguard1::kErrors);
     auto bus = Bus::open_system();
     if (!bus) return fail(EHOSTUNREACH, "{} (is dbus.service running?)", bus.error().message());
     if (options.ask_password) (void)sd_bus_set_allow_interactive_authorization(bus->get(), 1);

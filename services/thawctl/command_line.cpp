@@ -16,6 +16,8 @@ constexpr const char* kExamples = R"(Examples:
   thawctl status web
   thawctl list --json=pretty
   thawctl policy MemoryBackend file
+  thawctl df --watch
+  thawctl reserve release /var/lib/thaw
   thawctl doctor
 
 Exit status: 0 success, 1 failure, 2 usage, 3 not found, 4 denied, 5 daemon not available,
@@ -202,6 +204,33 @@ void describe_image(CLI::App& app, CommandLine& line) {
     add_image_verb(*group, line, "clean", "Remove what crashes left", verb_image_clean, false);
 }
 
+void describe_space(CLI::App& app, CommandLine& line) {
+    auto* df = app.add_subcommand("df", "Show guarded volumes, their levels and leases");
+    df->add_flag("--watch", line.watch, "Show it again every second");
+    df->callback([&line] { line.run = [&line] { return verb_df(line.watch, line.output); }; });
+
+    auto* group = app.add_subcommand("reserve", "Space that is held back for a full disk");
+    group->require_subcommand(1);
+    group->add_subcommand("status", "Show the reserves as they are measured")->callback([&line] {
+        line.run = [&line] { return verb_reserve_status(line.output); };
+    });
+    auto* release = group->add_subcommand("release", "Give a reserve back to its file system");
+    auto& reserve = line.reserve;
+    release->add_option("VOLUME", reserve.volume, "Mount point, any path on it, UUID or id");
+    release
+        ->add_option_function<std::string>(
+            "--bytes",
+            [&reserve](const std::string& text) { reserve.bytes = parse_size(text).value_or(0); },
+            "Give at least so much instead of all"
+        )
+        ->type_name("SIZE")
+        ->check(checked_by([](const std::string& text) { return parse_size(text); }));
+    release->add_flag("--all", reserve.all, "The reserves of all volumes");
+    release->callback([&line] {
+        line.run = [&line] { return verb_reserve_release(line.reserve, line.output); };
+    });
+}
+
 } // namespace
 
 void describe(CLI::App& app, CommandLine& line) {
@@ -228,6 +257,7 @@ void describe(CLI::App& app, CommandLine& line) {
     describe_management(app, line);
     describe_image(app, line);
     describe_shares(app, line);
+    describe_space(app, line);
     app.footer(kExamples); // last: verbs inherit the footer of the moment
 }
 

@@ -21,6 +21,8 @@ struct CommandLine {
     ImageArguments image;
     ShareArguments share;
     CacheArguments cache;
+    ReserveArguments reserve;
+    bool watch = false;
     std::string name;
     std::string id;
     std::string key;

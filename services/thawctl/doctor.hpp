@@ -32,6 +32,8 @@ void check_images(const std::string& root, Findings& findings);
 // The bus, the daemons' names, units and their limits. `client` may have failed to open.
 void check_bus(Result<Client>& client, Findings& findings);
 void check_units(Client& client, Findings& findings);
+// What the reserves are worth now, not what was configured.
+void check_reserves(Client& client, Findings& findings);
 
 // "6.1.0-13" → {6, 1}.
 struct KernelVersion {

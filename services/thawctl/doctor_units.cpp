@@ -2,9 +2,11 @@
 
 // The bus, the daemons on it and their units.
 
+#include "api/diskguard1.hpp"
 #include "api/pager1.hpp"
 #include "api/restore1.hpp"
 #include "doctor.hpp"
+#include "guard_view.hpp"
 
 #include <algorithm>
 
@@ -90,6 +92,7 @@ constexpr UnitRule kUnits[] = {
     {"thaw-restored.service", true},      {"thaw-pagerd.service", true},
     {"thaw-pagerd.socket", true},         {"thaw-pager-workers.service", false},
     {"thaw-firecracker@.service", false}, {"thaw-instance@.service", false},
+    {"thaw-diskguardd.service", true},
 };
 
 Finding check_unit_file(Client& client, const UnitRule& rule) {
@@ -152,6 +155,7 @@ void check_bus(Result<Client>& client, Findings& findings) {
     findings.push_back({"bus", Verdict::Ok, "the system bus answers", ""});
     check_name(*client, restore1::kBusName, "thaw-restored.service", findings);
     check_name(*client, pager1::kBusName, "thaw-pagerd.service", findings);
+    check_name(*client, diskguard1::kBusName, "thaw-diskguardd.service", findings);
     check_polkit(*client, findings);
 }
 
@@ -168,6 +172,36 @@ void check_units(Client& client, Findings& findings) {
         findings.push_back(check_unit_file(client, rule));
     // Workers are forked by the broker and keep its limits wherever they are moved to.
     check_limits(client, "thaw-pagerd.service", findings);
+}
+
+void check_reserves(Client& client, Findings& findings) {
+    if (!has_guardian(client)) return; // said by the check of its name
+    const auto view = read_guard(client);
+    if (!view) {
+        findings.push_back(
+            {"reserve", Verdict::Failed, view.error().message(), "journalctl -u thaw-diskguardd"}
+        );
+        return;
+    }
+    for (const auto& volume : view->volumes) {
+        const auto planned = volume.number("PlannedBytes");
+        const auto releasable = volume.number("ReleasableBytes");
+        const auto rearm = volume.text("Rearm");
+        const bool coming = rearm == "waiting" || rearm == "lay";
+        auto verdict = Verdict::Ok;
+        if (releasable < planned) verdict = coming ? Verdict::Note : Verdict::Warning;
+        if (releasable == 0 && planned > 0 && !coming) verdict = Verdict::Failed;
+        findings.push_back(
+            {fmt::format("reserve.{}", volume.text("MountPoint")), verdict,
+             fmt::format(
+                 "{}, {} of {} can be released{}", volume.text("State"), format_size(releasable),
+                 format_size(planned), coming ? ", the rest comes in a moment" : ""
+             ),
+             verdict == Verdict::Warning || verdict == Verdict::Failed
+                 ? "see why with 'thawctl reserve status'"
+                 : ""}
+        );
+    }
 }
 
 } // namespace thaw::ctl

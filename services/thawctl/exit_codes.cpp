@@ -2,6 +2,7 @@
 
 #include "exit_codes.hpp"
 
+#include "api/diskguard1.hpp"
 #include "api/pager1.hpp"
 #include "api/restore1.hpp"
 #include "api/shares1.hpp"
@@ -19,7 +20,8 @@ std::optional<int> exit_code_of_name(std::string_view name) {
     namespace shares = shares1::error;
     if (name == restore::kNoSuchInstance || name == restore::kNoSuchImage ||
         name == restore::kNoSuchJob || name == pager::kNoSuchSession ||
-        name == shares::kNoSuchShare || name == shares::kSourceMissing)
+        name == shares::kNoSuchShare || name == shares::kSourceMissing ||
+        name == diskguard1::error::kNoSuchVolume)
         return kExitNotFound;
     if (name == shares::kSourceNotAllowed || name == shares::kChurningCache) return kExitDenied;
     if (name == shares::kDaemonUnavailable) return kExitUnavailable;
@@ -28,7 +30,9 @@ std::optional<int> exit_code_of_name(std::string_view name) {
     if (name == restore::kPagerUnavailable || name == pager::kSafeMode ||
         name == pager::kBrokerStopped)
         return kExitUnavailable;
-    if (name == restore::kLoadTimeout || name == pager::kHandshakeTimeout) return kExitTimeout;
+    if (name == restore::kLoadTimeout || name == pager::kHandshakeTimeout ||
+        name == diskguard1::error::kTimeout)
+        return kExitTimeout;
     if (name == restore::kCanceled) return kExitCanceled;
     if (name.starts_with("org.thaw.")) return kExitFailure;
     return std::nullopt;

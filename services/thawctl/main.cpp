@@ -3,6 +3,7 @@
 #include "command_line.hpp"
 #include "exit_codes.hpp"
 #include "log/log.hpp"
+#include "reserve/hint.hpp"
 
 #include <unistd.h>
 
@@ -41,6 +42,11 @@ int run(int argc, char** argv) {
     if (std::fflush(stdout) != 0 && code && *code == kExitOk) return kExitFailure;
     if (code) return *code;
     print_error(code.error().message());
+    // What a daemon answers has its own hint; our own files are images.
+    if (code.error().bus_name().empty())
+        if (const auto hint = thaw::reserve::release_hint(code.error().code(), line.image_root);
+            !hint.empty())
+            print_hint(hint);
     return exit_code_of(code.error());
 }
 

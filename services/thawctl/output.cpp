@@ -64,7 +64,14 @@ void print_text(const std::string& text, const OutputOptions& options) {
 
 namespace {
 void print_line(std::string_view text, Color color) {
-    const auto line = fmt::format("thawctl: {}", printable(text));
+    // Only what begins a line of its own may: a daemon's hint after its message.
+    std::string line = "thawctl: ";
+    for (std::size_t begin = 0; begin <= text.size();) {
+        const auto end = std::min(text.find('\n', begin), text.size());
+        if (begin != 0) line += '\n';
+        line += printable(text.substr(begin, end - begin));
+        begin = end + 1;
+    }
     fmt::print(stderr, "{}\n", wants_color(STDERR_FILENO) ? colored(color, line) : line);
 }
 } // namespace

@@ -65,6 +65,7 @@ Result<int> verb_doctor(const std::string& image_root, const OutputOptions& opti
     auto client = Client::open(options);
     check_bus(client, findings);
     if (client) check_units(*client, findings);
+    if (client) check_reserves(*client, findings);
 
     const auto failed = std::ranges::count(findings, Verdict::Failed, &Finding::verdict);
     const auto warnings = std::ranges::count(findings, Verdict::Warning, &Finding::verdict);

@@ -3,6 +3,7 @@
 // image import, seal, verify: the long ones, with progress and Ctrl-C.
 
 #include "exit_codes.hpp"
+#include "guard_view.hpp"
 #include "image/store.hpp"
 #include "interrupt.hpp"
 #include "log/log.hpp"
@@ -10,6 +11,8 @@
 #include "progress_bar.hpp"
 #include "table.hpp"
 #include "verbs.hpp"
+
+#include <sys/stat.h>
 
 namespace thaw::ctl {
 
@@ -52,6 +55,26 @@ void print_warnings(const image::Store::Warnings& warnings) {
         print_warning(warning);
 }
 
+// What an import will write: the sources as far as they are not holes, and the map of the memory.
+// Files that are moved within a file system are not written again.
+std::uint64_t bytes_of_import(const ImageArguments& arguments) {
+    constexpr std::uint64_t kBlock = 512;    // of st_blocks
+    constexpr std::uint64_t kMapShare = 256; // the map is 1/512 of the memory, and some lists
+    struct stat root{};
+    struct stat state{};
+    struct stat memory{};
+    if (::stat(arguments.root.c_str(), &root) != 0) return 0;
+    // Missing sources are the import's own errors.
+    if (::stat(arguments.state_path.c_str(), &state) != 0 ||
+        ::stat(arguments.memory_path.c_str(), &memory) != 0)
+        return 0;
+    auto bytes = static_cast<std::uint64_t>(memory.st_size) / kMapShare;
+    for (const auto& source : {state, memory})
+        if (!arguments.move || source.st_dev != root.st_dev)
+            bytes += static_cast<std::uint64_t>(source.st_blocks) * kBlock;
+    return bytes;
+}
+
 int report_sealed(
     std::string_view verb, const std::string& name, const image::Manifest& manifest,
     const OutputOptions& options
@@ -81,6 +104,13 @@ Result<int> verb_image_import(const ImageArguments& arguments, const OutputOptio
     THAW_TRY(source.manifest, manifest_of(arguments));
     const image::Store store(arguments.root);
     image::Store::Warnings warnings;
+    // Kept until the image is there.
+    THAW_TRY(
+        const auto lease,
+        admit_work(
+            arguments.root, bytes_of_import(arguments), "import of image " + arguments.name, options
+        )
+    );
     auto manifest = with_progress("Importing " + arguments.name, [&](const auto& progress) {
         return store.import(arguments.name, source, progress, &warnings);
     });

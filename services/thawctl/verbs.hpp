@@ -86,6 +86,14 @@ struct CacheArguments {
     bool refresh = false;
 };
 Result<int> verb_cache_warm(const CacheArguments& arguments, const OutputOptions& options);
+struct ReserveArguments {
+    std::string volume;      // id, UUID, mount point or any path; empty: the only one there is
+    std::uint64_t bytes = 0; // 0: all
+    bool all = false;
+};
+Result<int> verb_reserve_status(const OutputOptions& options);
+Result<int> verb_reserve_release(const ReserveArguments& arguments, const OutputOptions& options);
+Result<int> verb_df(bool watch, const OutputOptions& options);
 
 Result<int> verb_doctor(const std::string& image_root, const OutputOptions& options);
 

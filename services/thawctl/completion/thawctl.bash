@@ -19,12 +19,13 @@ _thawctl() {
         cur=${words[cword]}
         prev=${words[cword - 1]}
     fi
-    local verbs='restore stop list jobs sessions status cancel policy pause resume doctor image share cache'
+    local verbs='restore stop list jobs sessions status cancel policy pause resume doctor image share cache df reserve'
     local image_verbs='import seal verify list show rm clean'
     local share_verbs='add open list status remove raise-limit drop-caches'
     local share_options='--read-only --file-handles --limit --on-low-limit --memory-high --cache --sandbox
         --user --socket-user --socket-group --translate-uid --translate-gid --xattr --posix-acl --allow-mmap
         --writeback --threads --reconnectable --on-loss --unit'
+    local reserve_verbs='status release'
     local globals='--json --no-pager --no-legend --no-ask-password --image-root --help --version'
     local verb='' sub='' name='' i
 
@@ -34,14 +35,14 @@ _thawctl() {
             --state | --memory | --page-size | --vmm | --vmm-version | --drive | --vsock | --file-handles | \
             --limit | --on-low-limit | --memory-high | --cache | --sandbox | --user | --socket-user | \
             --socket-group | --translate-uid | --translate-gid | --threads | --on-loss | --unit | --name | \
-            --transport | --timeout)
+            --transport | --timeout | --bytes)
             ((i++))
             ;;
         -*) ;;
         *)
             if [[ -z $verb ]]; then
                 verb=${words[i]}
-            elif [[ $verb == @(image|share|cache) && -z $sub ]]; then
+            elif [[ $verb == @(image|share|cache|reserve) && -z $sub ]]; then
                 sub=${words[i]}
             elif [[ -z $name ]]; then
                 name=${words[i]}
@@ -74,7 +75,7 @@ _thawctl() {
         return
         ;;
     --load-timeout | --network-override | --vmm | --vmm-version | --drive | --limit | --memory-high | \
-        --translate-uid | --translate-gid | --threads | --unit | --name | --transport | --timeout)
+        --translate-uid | --translate-gid | --threads | --unit | --name | --transport | --timeout | --bytes)
         return
         ;;
     esac
@@ -100,6 +101,16 @@ _thawctl() {
         '') choices='MemoryBackend Prefetch Recording' ;;
         MemoryBackend) choices='auto uffd file' ;;
         *) choices='yes no' ;;
+        esac
+        ;;
+    df) options+=' --watch' ;;
+    reserve)
+        case $sub in
+        '') choices=$reserve_verbs ;;
+        release)
+            options+=' --bytes --all'
+            [[ -z $name ]] && choices=$(__thawctl_column df)
+            ;;
         esac
         ;;
     image)

@@ -17,7 +17,7 @@ function __thawctl_jobs
     thawctl jobs --no-legend --no-pager --no-ask-password 2>/dev/null | string trim | string split -f 1 ' '
 end
 
-set -l verbs restore stop list jobs sessions status cancel policy pause resume doctor image share cache
+set -l verbs restore stop list jobs sessions status cancel policy pause resume doctor image share cache df reserve
 set -l share_verbs add open list status remove raise-limit drop-caches
 set -l image_verbs import seal verify list show rm clean
 set -l no_verb "not __fish_seen_subcommand_from $verbs"
@@ -46,6 +46,14 @@ complete -c thawctl -n "$no_verb" -a doctor -d 'Check this host'
 complete -c thawctl -n "$no_verb" -a image -d 'Manage images'
 complete -c thawctl -n "$no_verb" -a share -d 'Manage virtiofs shares'
 complete -c thawctl -n "$no_verb" -a cache -d 'Fill caches in guests'
+complete -c thawctl -n "$no_verb" -a df -d 'Show guarded volumes'
+complete -c thawctl -n "$no_verb" -a reserve -d 'Space held back for a full disk'
+complete -c thawctl -n '__fish_seen_subcommand_from df' -l watch -d 'Show it again every second'
+set -l in_reserve '__fish_seen_subcommand_from reserve; and not __fish_seen_subcommand_from status release'
+complete -c thawctl -n "$in_reserve" -a status -d 'Show the reserves'
+complete -c thawctl -n "$in_reserve" -a release -d 'Give a reserve back'
+complete -c thawctl -n '__fish_seen_subcommand_from release' -l bytes -x -d 'At least so much'
+complete -c thawctl -n '__fish_seen_subcommand_from release' -l all -d 'All volumes'
 
 set -l restore '__fish_seen_subcommand_from restore'
 complete -c thawctl -n "$restore" -a '(__thawctl_images)' -d Image
