@@ -33,13 +33,19 @@ std::string& lab_root() {
     throw std::runtime_error(error != 0 ? what + ": " + errno_text(error) : what);
 }
 
+Fd open_image(const DiskOptions& options, const std::string& name) {
+    if (options.sparse_backing) return Fd(open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    if (!options.image_directory.empty())
+        return Fd(open(options.image_directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+    return Fd(memfd_create("thaw-disk", MFD_CLOEXEC));
+}
+
 Fd make_image(const DiskOptions& options, const std::string& name) {
-    Fd image(
-        options.sparse_backing ? open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)
-                               : memfd_create("thaw-disk", MFD_CLOEXEC)
-    );
-    if (!image || ftruncate(image.get(), static_cast<off_t>(options.bytes)) < 0)
-        give_up("make an image", errno);
+    Fd image = open_image(options, name);
+    const auto size = static_cast<off_t>(options.bytes);
+    if (!image || ftruncate(image.get(), size) < 0) give_up("make an image", errno);
+    if (!options.image_directory.empty() && fallocate(image.get(), 0, 0, size) < 0)
+        give_up("allocate an image in " + options.image_directory, errno);
     return image;
 }
 

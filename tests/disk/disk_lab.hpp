@@ -34,6 +34,8 @@ struct DiskOptions {
     std::uint64_t bytes = 256 * kMiB;
     // The image is a named file with holes on another file system, as a thinly provisioned disk is.
     bool sparse_backing = false;
+    // A nameless, fully allocated file in this directory instead of memory.
+    std::string image_directory = {};
 };
 
 // One mounted file system; unmounted by the destructor. Throws std::runtime_error.
