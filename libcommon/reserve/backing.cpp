@@ -61,7 +61,7 @@ Backing backing_of(dev_t device, const std::string& type, const std::string& uui
     if (type == "btrfs") {
         const auto members = "/sys/fs/btrfs/" + uuid + "/devices";
         for (const auto& member : names_in(members))
-            if (is_thin_link(members + "/" + member)) return Backing::Thin;
+            if (is_thin_link(fmt::format("{}/{}", members, member))) return Backing::Thin;
         return Backing::Solid;
     }
     const auto link = fmt::format("/sys/dev/block/{}:{}", major(device), minor(device));

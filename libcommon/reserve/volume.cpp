@@ -75,7 +75,7 @@ std::vector<Mount> of_device(const std::vector<Mount>& mounts, dev_t device) {
 
 // Where the reserve is, or is to be: a mount that has it, else the one asked for; but not a single
 // file or what a sandbox shows read-only, when there is another way in.
-const Mount& choose_home(const std::vector<Mount>& same, const Mount& asked) {
+Mount choose_home(const std::vector<Mount>& same, const Mount& asked) {
     if (const auto found = std::ranges::find_if(same, has_reserve); found != same.end())
         return *found;
     const auto fits = [](const Mount& mount) { return !mount.read_only && open_mount(mount); };
@@ -85,7 +85,7 @@ const Mount& choose_home(const std::vector<Mount>& same, const Mount& asked) {
 }
 
 Result<Volume> make_volume(const std::vector<Mount>& same, const Mount& asked) {
-    const Mount& home = choose_home(same, asked);
+    const Mount home = choose_home(same, asked);
     THAW_TRY(const Fd root, open_mount(home));
     struct stat st{};
     if (fstat(root.get(), &st) < 0) return fail_errno(errno, "stat {}", home.point);

@@ -12,10 +12,10 @@
 #include "reserve/release.hpp"
 
 #include <CLI/CLI.hpp>
-#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cstdio>
 #include <functional>
 #include <stdexcept>
 
@@ -103,32 +103,37 @@ json releasing(const Case& which, bool probe, unsigned rounds) {
     return result;
 }
 
+void run(unsigned rounds, const std::string& images) {
+    if (const auto missing = test::enter_disk_lab(); !missing.empty())
+        throw std::runtime_error(missing);
+    json report;
+    for (auto which : cases()) {
+        which.disk.image_directory = images;
+        using enum reserve::Backing;
+        auto& entry = report[which.name];
+        entry["release_at_zero_free"] = releasing(which, true, rounds);
+        entry["release_at_zero_free_without_probe"] = releasing(which, false, rounds);
+        entry["64MiB_allocated"] = arming(which, 64 * test::kMiB, Solid, rounds);
+        entry["64MiB_written"] = arming(which, 64 * test::kMiB, Thin, rounds);
+        entry["1GiB_allocated"] = arming(which, kGiB, Solid, rounds);
+    }
+    std::puts(report.dump(2).c_str());
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
-    unsigned rounds = 5;
-    std::string images;
-    CLI::App app("Measures the reserve of thaw's disk guardian; prints JSON.");
-    app.add_option("--rounds", rounds, "how often each is measured")->check(CLI::Range(1, 1000));
-    app.add_option("--images", images, "directory for the disks' images instead of memory");
-    CLI11_PARSE(app, argc, argv);
     try {
-        if (const auto missing = test::enter_disk_lab(); !missing.empty())
-            throw std::runtime_error(missing);
-        json report;
-        for (auto which : cases()) {
-            which.disk.image_directory = images;
-            using enum reserve::Backing;
-            auto& entry = report[which.name];
-            entry["release_at_zero_free"] = releasing(which, true, rounds);
-            entry["release_at_zero_free_without_probe"] = releasing(which, false, rounds);
-            entry["64MiB_allocated"] = arming(which, 64 * test::kMiB, Solid, rounds);
-            entry["64MiB_written"] = arming(which, 64 * test::kMiB, Thin, rounds);
-            entry["1GiB_allocated"] = arming(which, kGiB, Solid, rounds);
-        }
-        fmt::print("{}\n", report.dump(2));
+        unsigned rounds = 5;
+        std::string images;
+        CLI::App app("Measures the reserve of thaw's disk guardian; prints JSON.");
+        app.add_option("--rounds", rounds, "how often each is measured")
+            ->check(CLI::Range(1, 1000));
+        app.add_option("--images", images, "directory for the disks' images instead of memory");
+        CLI11_PARSE(app, argc, argv);
+        run(rounds, images);
     } catch (const std::exception& error) {
-        fmt::print(stderr, "thaw-bench-reserve: {}\n", error.what());
+        std::fprintf(stderr, "thaw-bench-reserve: %s\n", error.what());
         return 1;
     }
     return 0;

@@ -94,6 +94,7 @@ void run(const std::vector<std::string>& command) {
     const auto program = path_of_program(command.front());
     if (!program) give_up(program.error().message());
     std::vector<char*> arguments;
+    arguments.reserve(command.size() + 1);
     for (const auto& word : command)
         arguments.push_back(const_cast<char*>(word.c_str()));
     arguments.push_back(nullptr);

@@ -27,7 +27,9 @@ void FaultyDisk::SetUp() {
     const auto missing = enter_disk_lab();
     if (!missing.empty()) GTEST_SKIP() << missing;
     const std::string type = GetParam();
-    disk_.emplace(DiskOptions{.type = type, .bytes = (type == "xfs" ? 320 : 160) * kMiB});
+    disk_ = std::make_unique<Disk>(
+        DiskOptions{.type = type, .bytes = (type == "xfs" ? 320 : 160) * kMiB}
+    );
     volume_ = disk_->volume();
 }
 

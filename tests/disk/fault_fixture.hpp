@@ -10,7 +10,7 @@
 
 #include <gtest/gtest.h>
 
-#include <optional>
+#include <memory>
 #include <string>
 
 namespace thaw::test {
@@ -40,7 +40,7 @@ protected:
     void expect_no_false_armed(const std::string& context);
 
     std::string directory() const { return *disk_ / reserve::kDirectory; }
-    std::optional<Disk> disk_;
+    std::unique_ptr<Disk> disk_;
     reserve::Volume volume_;
     std::uint64_t free_before_ = 0;
 };

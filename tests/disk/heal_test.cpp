@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <optional>
+#include <memory>
 
 namespace thaw::test {
 namespace {
@@ -22,7 +22,7 @@ protected:
     void SetUp() override {
         DiskMatrix::SetUp();
         if (IsSkipped()) return;
-        disk_.emplace(DiskOptions{.type = "ext4", .mkfs = {"-m", "0"}});
+        disk_ = std::make_unique<Disk>(DiskOptions{.type = "ext4", .mkfs = {"-m", "0"}});
         volume_ = disk_->volume();
         arm(volume_);
     }
@@ -44,7 +44,7 @@ protected:
         EXPECT_FALSE(reserve::needs_healing(measured(volume_)));
     }
 
-    std::optional<Disk> disk_;
+    std::unique_ptr<Disk> disk_;
     reserve::Volume volume_;
 };
 
