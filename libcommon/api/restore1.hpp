@@ -21,6 +21,7 @@ inline constexpr const char* kInstancePrefix = "/org/thaw/restore1/instance";
 inline constexpr const char* kActionRestore = "org.thaw.restore1.restore-instance";
 inline constexpr const char* kActionStop = "org.thaw.restore1.stop-instance";
 inline constexpr const char* kActionCancel = "org.thaw.restore1.cancel-job";
+inline constexpr const char* kActionRecord = "org.thaw.restore1.record-image";
 inline constexpr const char* kActionSetPolicy = "org.thaw.restore1.set-policy";
 
 namespace error {
@@ -77,6 +78,14 @@ inline constexpr std::string_view kStopFailed = "org.thaw.restore1.Error.StopFai
 inline constexpr std::string_view kCanceled = "org.thaw.restore1.Error.Canceled";
 // The restore manager was restarted in the middle of the job.
 inline constexpr std::string_view kManagerRestarted = "org.thaw.restore1.Error.ManagerRestarted";
+// The breaker Recording is off.
+inline constexpr std::string_view kRecordingDisabled = "org.thaw.restore1.Error.RecordingDisabled";
+// The image is being recorded already.
+inline constexpr std::string_view kImageBusy = "org.thaw.restore1.Error.ImageBusy";
+// The recording VM would write to a drive that outlives it.
+inline constexpr std::string_view kDriveWritable = "org.thaw.restore1.Error.DriveWritable";
+// The VM touched nothing, or the runs have no page in common.
+inline constexpr std::string_view kNothingRecorded = "org.thaw.restore1.Error.NothingRecorded";
 } // namespace error
 
 // Every error name with the errno it stands for; register_bus_errors() takes it.
@@ -108,6 +117,10 @@ inline constexpr std::array kErrors{
     BusErrorName{error::kStopFailed, EBUSY},
     BusErrorName{error::kCanceled, ECANCELED},
     BusErrorName{error::kManagerRestarted, ERESTART},
+    BusErrorName{error::kRecordingDisabled, EPERM},
+    BusErrorName{error::kImageBusy, EBUSY},
+    BusErrorName{error::kDriveWritable, EROFS},
+    BusErrorName{error::kNothingRecorded, ENODATA},
 };
 
 } // namespace thaw::restore1

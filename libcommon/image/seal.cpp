@@ -29,7 +29,6 @@ namespace {
 constexpr std::size_t kDigestBuffer = 256 << 10;
 constexpr std::size_t kGroupBuffer = 16 << 10;
 // As core/file.cpp names them.
-constexpr std::string_view kTemporaryPrefix = ".#thaw";
 
 std::string digest_hex(const XXH128_hash_t& hash) {
     XXH128_canonical_t canonical;

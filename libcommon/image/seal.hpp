@@ -15,6 +15,8 @@ namespace thaw::image {
 inline constexpr const char* kImageGroup = "thaw-vmm";
 inline constexpr unsigned kDirectoryMode = 0750;
 inline constexpr unsigned kFileMode = 0640;
+// Names of files inside an image that are not whole yet; Store::clean() removes them.
+inline constexpr std::string_view kTemporaryPrefix = ".#thaw";
 
 // EINVAL unless `name` may name an image.
 Result<> check_image_name(std::string_view name);

@@ -86,6 +86,9 @@ Result<OpenImage> open_files(int root, std::string_view name) {
     THAW_TRY(image.state, open_record(image.directory.get(), manifest.state));
     THAW_TRY(image.memory, open_record(image.directory.get(), manifest.memory));
     THAW_TRY(image.memory_map, open_record(image.directory.get(), manifest.memory_map));
+    // What cannot be opened, a symbolic link among others, is as good as not there.
+    if (auto working_set = open_regular(image.directory.get(), kWorkingSetFile))
+        image.working_set = std::move(*working_set);
     return image;
 }
 

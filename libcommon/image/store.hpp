@@ -22,6 +22,8 @@ struct OpenImage {
     Fd state;      // read-only
     Fd memory;     // read-only
     Fd memory_map; // read-only
+    // Read-only; invalid when nothing was recorded. Not checked: whoever reads it does that.
+    Fd working_set;
 };
 
 class Store {

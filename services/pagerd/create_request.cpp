@@ -155,17 +155,11 @@ bool is_valid_vmm_unit(std::string_view unit) {
 }
 
 Result<> read_prefetch_options(BusMessage& message, protocol::PrefetchPolicy& policy) {
-    THAW_CHECK(message.enter_container('a', "{sv}"));
-    for (;;) {
-        THAW_TRY(const bool more, message.enter_container('e', "sv"));
-        if (!more) break;
-        const char* key = nullptr;
-        THAW_CHECK(message.read("s", &key));
+    return for_each_property(message, [&](std::string_view key) -> Result<> {
         THAW_TRY(const bool known, read_prefetch_option(message, key, policy));
         if (!known) return invalid("unknown option '{}'", key);
-        THAW_CHECK(message.exit_container());
-    }
-    return message.exit_container();
+        return {};
+    });
 }
 
 Result<CreateRequest> read_create_request(BusMessage& message, const Config& defaults) {

@@ -15,6 +15,8 @@ BackendChoice choose_automatically(const BackendQuestion& question, bool huge_pa
     if (huge_pages) return {Backend::Uffd, "the image has 2 MiB pages, which only the pager loads"};
     if (question.in_use)
         return {Backend::Uffd, "another VM runs from the image; the pager serves both"};
+    if (question.recorded)
+        return {Backend::Uffd, "the image has a working set, which the pager loads ahead"};
     const int percent = static_cast<int>(question.cached * kPercent);
     if (question.cached < kCachedEnough)
         return {Backend::Uffd, fmt::format("{} % of the image is in the page cache", percent)};

@@ -17,6 +17,7 @@ struct BackendQuestion {
     std::uint64_t page_size = 0;       // of the image
     double cached = 0;                 // share of the memory file in the page cache, 0 to 1
     bool in_use = false;               // another VM runs from the same image
+    bool recorded = false;             // it has a working set to load ahead
 };
 
 struct BackendChoice {

@@ -18,6 +18,7 @@ struct Config {
     bool prefetch = true;
     bool recording = true;
     Microseconds load_timeout = 30 * kUsecPerSec;
+    Microseconds record_max = 10 * kUsecPerSec;
     std::uint64_t max_jobs = 256;
     std::uint64_t max_parallel = 32;
     std::uint64_t keep_free = 4 << 20;

@@ -28,6 +28,7 @@ public:
     const std::string& unit() const { return unit_; }
     InstanceState state() const { return record_.state; }
     bool has_job() const { return record_.job.has_value(); }
+    bool is_recording() const { return record_.type == InstanceType::Recording; }
     bool is_live() const {
         return state() == InstanceState::Running || state() == InstanceState::Paused;
     }
@@ -71,6 +72,7 @@ private:
     Result<> append_text(BusMessage& reply) const;
     std::string image_word() const { return record_.image; }
     std::string state_word() const { return std::string(kInstanceStateNames.name(state())); }
+    std::string type_word() const { return std::string(kInstanceTypeNames.name(record_.type)); }
     std::string backend_word() const;
     void changed(std::vector<std::string> properties);
     void keep() const;

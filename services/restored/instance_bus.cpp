@@ -78,6 +78,7 @@ const sd_bus_vtable* Instance::vtable() {
             "Image", "s", (bus_property<I, &I::append_text<&I::image_word>>), 0, kConst
         ),
         SD_BUS_PROPERTY("Unit", "s", (bus_property<I, &I::append_text<&I::unit>>), 0, kConst),
+        SD_BUS_PROPERTY("Type", "s", (bus_property<I, &I::append_text<&I::type_word>>), 0, kConst),
         SD_BUS_PROPERTY("Owner", "u", (bus_property<I, &I::append_owner>), 0, kConst),
         SD_BUS_PROPERTY(
             "State", "s", (bus_property<I, &I::append_text<&I::state_word>>), 0, kEmits

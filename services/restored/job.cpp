@@ -47,8 +47,10 @@ void Job::finish(JobState state, const Failure* failure) {
     }
     set_stage("");
     set_state(state);
+    if (!outcome_.empty()) changed({"Outcome"});
     changed({"Result"});
     context_.manager.job_finished(*this);
+    if (const auto ended = std::exchange(ended_, nullptr)) ended();
 }
 
 LogFields Job::log_fields() const {

@@ -12,6 +12,7 @@
 
 #include <systemd/sd-bus-vtable.h>
 
+#include <functional>
 #include <string>
 
 namespace thaw::restore {
@@ -43,6 +44,8 @@ public:
     const std::string& error_name() const { return error_name_; }
     const std::string& error_message() const { return error_message_; }
     std::string_view result() const;
+    // Called once, from the event loop, when the job has ended; from inside finish().
+    void on_end(std::function<void()> handler) { ended_ = std::move(handler); }
 
     static const sd_bus_vtable* vtable();
 
@@ -52,6 +55,8 @@ protected:
     void set_stage(std::string_view stage);
     void set_backend(Backend backend, std::string_view reason);
     void set_progress(double progress) { progress_ = progress; }
+    // What came of it, for people.
+    void set_outcome(std::string outcome) { outcome_ = std::move(outcome); }
     // The last thing a job does: final state, error if any, and the manager is told.
     void finish(JobState state, const Failure* failure = nullptr);
     LogFields log_fields() const;
@@ -79,7 +84,9 @@ private:
     std::string backend_reason_;
     std::string error_name_;
     std::string error_message_;
+    std::string outcome_;
     double progress_ = 0;
+    std::function<void()> ended_;
 };
 
 // The answer to a request whose instance lives already: done at once.

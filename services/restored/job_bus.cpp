@@ -76,6 +76,9 @@ const sd_bus_vtable* Job::vtable() {
         SD_BUS_PROPERTY(
             "Result", "s", (bus_property<Job, &Job::append_text<&Job::result_word>>), 0, kEmits
         ),
+        SD_BUS_PROPERTY(
+            "Outcome", "s", (bus_property<Job, &Job::append_text<&Job::outcome_>>), 0, kEmits
+        ),
         SD_BUS_VTABLE_END,
     };
     return table;

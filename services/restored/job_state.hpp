@@ -13,10 +13,13 @@ namespace thaw::restore {
 
 using std::string_view_literals::operator""sv;
 
-enum class JobKind { Restore, Stop };
-inline constexpr EnumTable kJobKindNames{
-    std::array{std::pair{JobKind::Restore, "restore"sv}, std::pair{JobKind::Stop, "stop"sv}}
-};
+enum class JobKind { Restore, Stop, Record, Snapshot };
+inline constexpr EnumTable kJobKindNames{std::array{
+    std::pair{JobKind::Restore, "restore"sv},
+    std::pair{JobKind::Stop, "stop"sv},
+    std::pair{JobKind::Record, "record"sv},
+    std::pair{JobKind::Snapshot, "snapshot"sv},
+}};
 
 enum class JobState {
     Queued,
@@ -26,6 +29,9 @@ enum class JobState {
     Starting,
     Loading,
     Proving,
+    Recording, // of a record job: a VM is restored, watched and stopped
+    Capturing, // of a snapshot job: the VM is paused and written out
+    Sealing,   // files of an image are made
     Undoing,
     Done,
     Failed,
@@ -40,6 +46,9 @@ inline constexpr EnumTable kJobStateNames{std::array{
     std::pair{JobState::Starting, "starting"sv},
     std::pair{JobState::Loading, "loading"sv},
     std::pair{JobState::Proving, "proving"sv},
+    std::pair{JobState::Recording, "recording"sv},
+    std::pair{JobState::Capturing, "capturing"sv},
+    std::pair{JobState::Sealing, "sealing"sv},
     std::pair{JobState::Undoing, "undoing"sv},
     std::pair{JobState::Done, "done"sv},
     std::pair{JobState::Failed, "failed"sv},
@@ -62,6 +71,13 @@ constexpr bool may_follow(JobState from, JobState to) {
     if (to == JobState::Undoing) return true;
     return from != JobState::Undoing && from < to;
 }
+
+// What a VM is for; a recording VM is never anybody's to keep.
+enum class InstanceType { Vm, Recording };
+inline constexpr EnumTable kInstanceTypeNames{std::array{
+    std::pair{InstanceType::Vm, "vm"sv},
+    std::pair{InstanceType::Recording, "recording"sv},
+}};
 
 enum class InstanceState { Restoring, Running, Paused, Stopping };
 inline constexpr EnumTable kInstanceStateNames{std::array{

@@ -9,6 +9,7 @@
 #include "daemon/daemon.hpp"
 #include "instance.hpp"
 #include "job.hpp"
+#include "record_job.hpp"
 #include "restore_job.hpp"
 #include "writer_pause.hpp"
 
@@ -41,6 +42,13 @@ public:
     // Its unit could not be stopped: it stays on the books until it ends or somebody tries again.
     void keep_stuck_instance(Instance& instance);
     std::size_t count_live(const std::string& image) const;
+    // nullptr when there is none of that name.
+    Instance* find_instance(const std::string& name);
+    // Puts a recording VM on the books and restores it; its job. The Error is the record's.
+    Result<Job*>
+    restore_for_recording(const std::string& name, const std::string& image, uid_t uid);
+    // The job that stops it; nullptr when there is nothing left to stop.
+    Job* stop_recording(const std::string& name);
 
     // ---- requests from the bus; each answers `message` sooner or later
     void request_cancel(BusMessage message, std::uint32_t id);
@@ -56,6 +64,7 @@ private:
     Result<> export_objects();
     Result<> method_restore(BusMessage message);
     Result<> method_stop(BusMessage message);
+    Result<> method_record(BusMessage message);
     Result<> method_cancel(BusMessage message);
     Result<> method_get_job(BusMessage message);
     Result<> method_get_instance(BusMessage message);
@@ -82,6 +91,11 @@ private:
         const RestoreOptions& options, uid_t uid
     );
     Result<> may_restore(const std::string& name, const std::string& image) const;
+    void accept_record(
+        BusMessage& message, const std::string& image, const RecordRequest& request, uid_t uid
+    );
+    Result<> may_record(const std::string& image) const;
+    std::string recording_name(std::uint32_t job) const;
     void accept_stop(BusMessage& message, const std::string& name, uid_t uid);
     Result<> set_policy(std::string_view key, BusMessage& value);
 
@@ -90,7 +104,6 @@ private:
     Job& add_job(std::unique_ptr<Job> job);
     Instance& add_instance(Record record);
     Job& stop_instance(Instance& instance, uid_t uid, std::string why);
-    Instance* find_instance(const std::string& name);
     Job* find_job(std::uint32_t id);
     Job* job_of(const Instance& instance);
     std::size_t count_unfinished() const;
@@ -129,6 +142,7 @@ private:
     bool is_ready_ = false;
     std::set<std::string> adopting_; // found in records, not seen running yet
     std::set<std::pair<std::string, std::string>> lost_told_; // VM and tag of shares lost
+    std::vector<std::string> leftover_recordings_;
     std::set<std::string> leftovers_; // found without a record, not seen running yet
     std::map<std::string, std::unique_ptr<Instance>> instances_;
     std::map<std::uint32_t, std::unique_ptr<Job>> jobs_; // finished ones for a while

@@ -73,6 +73,8 @@ Result<> Manager::may_restore(const std::string& name, const std::string& image)
             error::kInstanceBusy, EBUSY, "{} is {}", name,
             kInstanceStateNames.name(instance.state())
         );
+    if (instance.is_recording())
+        return fail_named(error::kInstanceBusy, EBUSY, "{} is a recording VM", name);
     if (instance.record().image != image)
         return fail_named(
             error::kInstanceExists, EEXIST, "{} runs from image \"{}\"", name,

@@ -57,6 +57,16 @@ Result<> read_option(
         options.prefetch = on != 0;
         return {};
     }
+    for (const auto& [name, target] :
+         {std::pair{std::string_view("PrefetchRate"), &options.prefetch_rate},
+          {"ReplayBudget", &options.replay_budget},
+          {"SequentialBudget", &options.sequential_budget}}) {
+        if (key != name) continue;
+        std::uint64_t value = 0;
+        THAW_CHECK(message.read("v", "t", &value));
+        *target = value;
+        return {};
+    }
     if (key == "LoadTimeoutUSec") {
         THAW_CHECK(message.read("v", "t", &options.load_timeout));
         if (options.load_timeout == 0) return fail(EINVAL, "must be more than nothing");

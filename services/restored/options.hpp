@@ -9,6 +9,8 @@
 #include "share_options.hpp"
 #include "vmm_requests.hpp"
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,10 +19,14 @@ namespace thaw::restore {
 struct RestoreOptions {
     Backend backend = Backend::Auto;
     bool prefetch = true;
+    std::optional<std::uint64_t> prefetch_rate; // nothing: the pager's defaults
+    std::optional<std::uint64_t> replay_budget;
+    std::optional<std::uint64_t> sequential_budget;
     Microseconds load_timeout = 0;
     NetworkOverrides network_overrides;
     std::string on_pager_loss; // empty: the pager's default
     std::vector<ShareRequest> shares;
+    bool recording = false; // not from the bus: of a record job
 };
 
 // Reads the options at the message's cursor. InvalidArgs names an unknown key, a value of another

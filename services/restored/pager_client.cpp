@@ -4,6 +4,8 @@
 #include "api/pager1.hpp"
 #include "bus/properties.hpp"
 
+#include <fcntl.h>
+
 #include <string_view>
 
 namespace thaw::restore {
@@ -202,13 +204,24 @@ Result<BusMessage> PagerClient::make_create(const SessionRequest& request) const
         bus_.new_call(pager1::kBusName, pager1::kPath, pager1::kManagerInterface, "CreateSession")
     );
     THAW_CHECK(message.append("ss", request.name.c_str(), request.unit.c_str()));
-    THAW_CHECK(message.append("a{sh}", 2, "memory", request.memory_fd, "map", request.map_fd));
+    THAW_CHECK(message.open_container('a', "{sh}"));
+    THAW_CHECK(message.append("{sh}", "memory", request.memory_fd));
+    THAW_CHECK(message.append("{sh}", "map", request.map_fd));
+    if (request.working_set_fd >= 0)
+        THAW_CHECK(message.append("{sh}", "working-set", request.working_set_fd));
+    THAW_CHECK(message.close_container());
     THAW_CHECK(message.open_container('a', "{sv}"));
     THAW_CHECK(message.append("{sv}", "ImageId", "s", request.image_id.c_str()));
     THAW_CHECK(message.append("{sv}", "ImageName", "s", request.image_name.c_str()));
     THAW_CHECK(message.append("{sv}", "MemorySize", "t", request.memory_size));
     THAW_CHECK(message.append("{sv}", "PageSize", "t", request.page_size));
     THAW_CHECK(message.append("{sv}", "Prefetch", "b", request.prefetch ? 1 : 0));
+    for (const auto& [key, value] :
+         {std::pair{"PrefetchRate", request.prefetch_rate},
+          {"ReplayBudget", request.replay_budget},
+          {"SequentialBudget", request.sequential_budget}})
+        if (value) THAW_CHECK(message.append("{sv}", key, "t", *value));
+    if (request.recording) THAW_CHECK(message.append("{sv}", "Recording", "b", 1));
     if (!request.on_pager_loss.empty())
         THAW_CHECK(message.append("{sv}", "OnPagerLoss", "s", request.on_pager_loss.c_str()));
     THAW_CHECK(message.close_container());
@@ -271,6 +284,49 @@ PagerHandle PagerClient::read_session(
         },
         kReadLimit
     );
+}
+
+PagerHandle PagerClient::read_number(
+    const std::string& name, const char* property,
+    std::function<void(Result<std::uint64_t>)> handler
+) {
+    auto message = bus_.new_call(pager1::kBusName, session_path(name), kProperties, "Get");
+    if (message) {
+        sd_bus_message_set_auto_start(message->get(), 0);
+        if (auto filled = message->append("ss", pager1::kSessionInterface, property); !filled)
+            message = std::unexpected(std::move(filled).error());
+    }
+    auto answered = [handler = std::move(handler)](Result<BusMessage> reply) {
+        if (!reply && reply.error().bus_name() == kErrorUnknownObject)
+            return handler(fail(ENXIO, "no such session"));
+        if (!reply) return handler(std::unexpected(std::move(reply).error()));
+        std::uint64_t value = 0;
+        if (auto done = reply->read("v", "t", &value); !done)
+            return handler(std::unexpected(std::move(done).error()));
+        handler(value);
+    };
+    return std::make_unique<Call>(bus_, std::move(message), std::move(answered), kReadLimit);
+}
+
+PagerHandle
+PagerClient::take_recording(const std::string& name, std::function<void(Result<Fd>)> handler) {
+    auto message = bus_.new_call(
+        pager1::kBusName, session_path(name), pager1::kSessionInterface, "TakeRecording"
+    );
+    if (message)
+        if (auto filled = message->append("t", std::uint64_t{0}); !filled)
+            message = std::unexpected(std::move(filled).error());
+    auto answered = [handler = std::move(handler)](Result<BusMessage> reply) {
+        if (!reply) return handler(std::unexpected(std::move(reply).error()));
+        int fd = -1;
+        if (auto done = reply->read("h", &fd); !done)
+            return handler(std::unexpected(std::move(done).error()));
+        // The message keeps its own.
+        Fd copy(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+        if (!copy) return handler(fail_errno(errno, "duplicate the recording"));
+        handler(std::move(copy));
+    };
+    return std::make_unique<Call>(bus_, std::move(message), std::move(answered), kCallLimit);
 }
 
 PagerHandle PagerClient::watch_session(

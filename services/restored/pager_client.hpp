@@ -7,10 +7,12 @@
 // a broker that is not there.
 
 #include "bus/bus.hpp"
+#include "core/fd.hpp"
 
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,12 +35,17 @@ struct SessionRequest {
     std::string unit;
     int memory_fd = -1; // the message keeps its own copies
     int map_fd = -1;
+    int working_set_fd = -1; // -1: none
     std::string image_id;
     std::string image_name;
     std::uint64_t memory_size = 0;
     std::uint64_t page_size = 0;
     std::string on_pager_loss; // empty: the pager's default
     bool prefetch = true;
+    std::optional<std::uint64_t> prefetch_rate; // nothing: the pager's defaults
+    std::optional<std::uint64_t> replay_budget;
+    std::optional<std::uint64_t> sequential_budget;
+    bool recording = false; // first touches are kept; take_recording() brings them
 };
 
 struct CreatedSession {
@@ -80,6 +87,14 @@ public:
     // present = false for a session that does not exist; an Error when nobody answers.
     [[nodiscard]] PagerHandle
     read_session(const std::string& name, std::function<void(Result<PagerSession>)> handler);
+    // One of the session's numbers, e.g. "Faults". ENXIO when there is no such session.
+    [[nodiscard]] PagerHandle read_number(
+        const std::string& name, const char* property,
+        std::function<void(Result<std::uint64_t>)> handler
+    );
+    // What was recorded so far, as a memfd of image/access_log.hpp's raw form.
+    [[nodiscard]] PagerHandle
+    take_recording(const std::string& name, std::function<void(Result<Fd>)> handler);
     // Called with the state soon, and after every change, until dropped; also from inside itself.
     [[nodiscard]] PagerHandle
     watch_session(const std::string& name, std::function<void(const PagerSession&)> handler);

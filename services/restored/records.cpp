@@ -73,6 +73,7 @@ std::string format_record(const Record& record) {
         {"name", record.name},
         {"image", record.image},
         {"owner", record.owner},
+        {"type", kInstanceTypeNames.name(record.type)},
         {"state", kInstanceStateNames.name(record.state)},
         {"backend", kBackendNames.name(record.backend)},
         {"backend_reason", record.backend_reason},
@@ -101,6 +102,10 @@ Result<Record> parse_record(std::string_view text) {
     THAW_TRY(record.name, root.string("name"));
     THAW_TRY(record.image, root.string("image"));
     THAW_TRY(record.owner, number_of(root, "owner"));
+    // Earlier versions knew one type only.
+    if (root.has("type")) {
+        THAW_TRY(record.type, word_of(root, "type", kInstanceTypeNames));
+    }
     THAW_TRY(record.state, word_of(root, "state", kInstanceStateNames));
     THAW_TRY(record.backend, word_of(root, "backend", kBackendNames));
     THAW_TRY(record.backend_reason, root.string("backend_reason"));

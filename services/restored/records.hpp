@@ -30,6 +30,7 @@ struct Record {
     std::string name;
     std::string image; // empty: a VM that was found without a record
     uid_t owner = 0;
+    InstanceType type = InstanceType::Vm;
     InstanceState state = InstanceState::Restoring;
     Backend backend = Backend::Auto; // Auto: not chosen yet
     std::string backend_reason;

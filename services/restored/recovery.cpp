@@ -47,7 +47,13 @@ Result<> Manager::load_records() {
 
 void Manager::add_recorded(const Record& record) {
     auto& instance = add_instance(record);
+    if (instance.is_recording()) {
+        // Nobody waits for it any more.
+        instance.set_job(std::nullopt);
+        leftover_recordings_.push_back(record.name);
+    }
     last_job_ = std::max(last_job_, std::max(record.restored_by, record.job ? record.job->id : 0));
+    if (instance.is_recording()) return;
     if (!record.job) {
         adopting_.insert(record.name);
         return;
@@ -96,6 +102,8 @@ void Manager::take_up() {
         running_restores_.insert(id);
         static_cast<RestoreJob&>(*jobs_.at(id)).recover();
     }
+    for (const auto& name : std::exchange(leftover_recordings_, {}))
+        stop_instance(*instances_.at(name), 0, "its recording was interrupted");
     for (const auto& [name, instance] : instances_) {
         if (instance->has_job()) continue;
         instance->watch_unit();

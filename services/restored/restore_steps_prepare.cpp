@@ -72,6 +72,7 @@ Result<> RestoreJob::choose_backend_of(const image::OpenImage& image) {
         .page_size = manifest.page_size,
         .cached = cached_share(image.memory.get(), manifest.memory_size),
         .in_use = context().manager.count_live(image.name) > 0,
+        .recorded = static_cast<bool>(image.working_set),
     };
     THAW_TRY(const auto choice, choose_backend(question));
     chosen_ = choice.backend;
@@ -120,12 +121,17 @@ void RestoreJob::create_session() {
         .unit = instance_.unit(),
         .memory_fd = image_files_->memory.get(),
         .map_fd = image_files_->memory_map.get(),
+        .working_set_fd = options_.recording ? -1 : image_files_->working_set.get(),
         .image_id = image::format_id(manifest.id),
         .image_name = image(),
         .memory_size = manifest.memory_size,
         .page_size = manifest.page_size,
         .on_pager_loss = options_.on_pager_loss,
-        .prefetch = options_.prefetch && context().policy.prefetch,
+        .prefetch = options_.prefetch && context().policy.prefetch && !options_.recording,
+        .prefetch_rate = options_.prefetch_rate,
+        .replay_budget = options_.replay_budget,
+        .sequential_budget = options_.sequential_budget,
+        .recording = options_.recording,
     };
     pager_ = context().pager.create_session(request, [this](Result<CreatedSession> created) {
         on_session_created(std::move(created));

@@ -26,6 +26,7 @@ void RestoreJob::start_unit() {
     // The descriptors have done their work: the pager has its own.
     image_files_->memory.reset();
     image_files_->memory_map.reset();
+    image_files_->working_set.reset();
     if (!make(&Made::unit)) return;
     // "fail": a stop that somebody has queued is not ours to replace.
     systemd_ =

@@ -6,7 +6,7 @@
 #include "api/pager1.hpp"
 #include "api/restore1.hpp"
 #include "api/shares1.hpp"
-#include "bus/properties.hpp"
+#include "bus/json_value.hpp"
 #include "exit_codes.hpp"
 
 #include <unistd.h>
@@ -35,52 +35,6 @@ bool means_absent(std::string_view name) {
            name == "org.freedesktop.DBus.Error.NoServer" ||
            name.starts_with("org.freedesktop.DBus.Error.Spawn.") ||
            name.starts_with("org.freedesktop.systemd1.");
-}
-
-template <class T>
-Result<nlohmann::json> read_number(BusMessage& message, char type) {
-    T value{};
-    THAW_CHECK(message.read(std::string(1, type).c_str(), &value));
-    return nlohmann::json(value);
-}
-
-Result<nlohmann::json> read_basic(BusMessage& message, char type) {
-    switch (type) {
-    case 's':
-    case 'o':
-    case 'g': {
-        const char* value = nullptr;
-        THAW_CHECK(message.read(std::string(1, type).c_str(), &value));
-        return nlohmann::json(value);
-    }
-    case 'b': {
-        int value = 0;
-        THAW_CHECK(message.read("b", &value));
-        return nlohmann::json(value != 0);
-    }
-    case 'y':
-        return read_number<std::uint8_t>(message, type);
-    case 'n':
-        return read_number<std::int16_t>(message, type);
-    case 'q':
-        return read_number<std::uint16_t>(message, type);
-    case 'i':
-        return read_number<std::int32_t>(message, type);
-    case 'u':
-        return read_number<std::uint32_t>(message, type);
-    case 'x':
-        return read_number<std::int64_t>(message, type);
-    case 't':
-        return read_number<std::uint64_t>(message, type);
-    case 'd':
-        return read_number<double>(message, type);
-    default:
-        return fail(EBADMSG, "reply holds a value of type '{}'", type);
-    }
-}
-
-bool is_basic(char type) {
-    return std::string_view("sogbynqiuxtd").find(type) != std::string::npos;
 }
 
 // A message that was sent has its serial number for good.
@@ -123,37 +77,9 @@ bool Properties::flag(const std::string& name) const {
     return found != values.end() && found->second.is_boolean() && found->second.get<bool>();
 }
 
-Result<nlohmann::json> read_variant(BusMessage& message) {
-    THAW_TRY(const auto type, message.peek_variant());
-    if (type.size() == 2 && type[0] == 'a' && is_basic(type[1])) {
-        auto list = nlohmann::json::array();
-        THAW_CHECK(message.enter_container('v', type.c_str()));
-        THAW_CHECK(message.enter_container('a', &type[1]));
-        while (sd_bus_message_at_end(message.get(), 0) == 0) {
-            THAW_TRY(auto value, read_basic(message, type[1]));
-            list.push_back(std::move(value));
-        }
-        THAW_CHECK(message.exit_container());
-        THAW_CHECK(message.exit_container());
-        return list;
-    }
-    if (type.size() != 1 || !is_basic(type[0])) {
-        THAW_CHECK(message.skip("v"));
-        return nlohmann::json();
-    }
-    THAW_CHECK(message.enter_container('v', type.c_str()));
-    THAW_TRY(auto value, read_basic(message, type[0]));
-    THAW_CHECK(message.exit_container());
-    return value;
-}
-
 Result<Properties> read_properties(BusMessage& message) {
-    Properties properties;
-    THAW_CHECK(for_each_property(message, [&](std::string_view name) -> Result<> {
-        THAW_TRY(properties.values[std::string(name)], read_variant(message));
-        return {};
-    }));
-    return properties;
+    THAW_TRY(auto values, read_json_properties(message));
+    return Properties{std::move(values)};
 }
 
 Result<> for_each_struct(

@@ -74,8 +74,6 @@ private:
     std::optional<PolkitAgent> agent_;
 };
 
-// Reads a value of any basic type, or an array of them, as JSON.
-Result<nlohmann::json> read_variant(BusMessage& message);
 // Reads the dictionary a{sv} at the cursor.
 Result<Properties> read_properties(BusMessage& message);
 // Calls `row` for every struct of the array at the cursor; `contents` as in "sso".

@@ -43,6 +43,30 @@ const auto& vm_name() {
     return validator;
 }
 
+const auto& size_text() {
+    static const auto validator =
+        checked_by([](const std::string& text) { return parse_size(text); });
+    return validator;
+}
+const auto& time_text() {
+    static const auto validator =
+        checked_by([](const std::string& text) { return parse_timespan(text); });
+    return validator;
+}
+
+// Limits of what is loaded ahead, of a restore or of a session that runs.
+void add_limits(CLI::App& verb, std::string& rate, std::string& replay, std::string& sequential) {
+    verb.add_option("--prefetch-rate", rate, "Load ahead at most so much per second, 0: no limit")
+        ->type_name("SIZE")
+        ->check(size_text());
+    verb.add_option("--replay-budget", replay, "Of the working set, 0: all of it")
+        ->type_name("SIZE")
+        ->check(size_text());
+    verb.add_option("--sequential-budget", sequential, "In file order without one, 0: nothing")
+        ->type_name("SIZE")
+        ->check(size_text());
+}
+
 void describe_restore(CLI::App& app, CommandLine& line) {
     auto* verb = app.add_subcommand("restore", "Restore a VM from an image and wait for it");
     auto& arguments = line.restore;
@@ -63,6 +87,9 @@ void describe_restore(CLI::App& app, CommandLine& line) {
     )
         ->type_name("BOOL")
         ->check(checked_by([](const std::string& text) { return parse_bool(text); }));
+    add_limits(
+        *verb, arguments.prefetch_rate, arguments.replay_budget, arguments.sequential_budget
+    );
     verb->add_option("--load-timeout", arguments.load_timeout, "Limit for loading the snapshot")
         ->type_name("TIME")
         ->check(checked_by([](const std::string& text) { return parse_timespan(text); }));
@@ -104,6 +131,50 @@ void describe_lists(CLI::App& app, CommandLine& line) {
     status->add_option("NAME", line.name, "Name of the VM")->check(vm_name());
     status->callback([&line] { line.run = [&line] { return verb_status(line.name, line.output); }; }
     );
+}
+
+void describe_sessions(CLI::App& app, CommandLine& line) {
+    auto* top = app.add_subcommand("top", "Show what the pager does for each VM, live");
+    top->add_option("NAME", line.top.names, "Only these VMs")->check(vm_name());
+    top->add_option("-i,--interval", line.top.interval, "Time between two looks")
+        ->type_name("TIME")
+        ->check(time_text());
+    top->add_option("-n,--iterations", line.top.iterations, "End after so many")
+        ->type_name("COUNT");
+    top->callback([&line] { line.run = [&line] { return verb_top(line.top, line.output); }; });
+    app.add_subcommand("metrics", "Print OpenMetrics text")->callback([&line] {
+        line.run = [&line] { return verb_metrics(line.output); };
+    });
+
+    auto& session = line.session;
+    auto* complete = app.add_subcommand("complete", "Load all memory of a VM, then let it go");
+    complete->add_option("NAME", session.name, "Name of the VM")->required()->check(vm_name());
+    complete->add_flag("--no-block", session.no_block, "Do not wait for the last page");
+    complete->callback([&line] {
+        line.run = [&line] { return verb_complete(line.session, line.output); };
+    });
+    auto* quiesce =
+        app.add_subcommand("quiesce", "Have the pager finish what is under way for a VM");
+    quiesce->add_option("NAME", session.name, "Name of the VM")->required()->check(vm_name());
+    quiesce->add_flag("--release", session.release, "Let it go on");
+    quiesce->callback([&line] {
+        line.run = [&line] { return verb_quiesce(line.session, line.output); };
+    });
+    auto* prefetch = app.add_subcommand("prefetch", "Change what is loaded ahead of a running VM");
+    prefetch->add_option("NAME", session.name, "Name of the VM")->required()->check(vm_name());
+    prefetch
+        ->add_option_function<std::string>(
+            "SWITCH",
+            [&session](const std::string& word) {
+                session.prefetch = parse_bool(word).value_or(true);
+            },
+            "yes or no"
+        )
+        ->check(checked_by([](const std::string& text) { return parse_bool(text); }));
+    add_limits(*prefetch, session.rate, session.replay_budget, session.sequential_budget);
+    prefetch->callback([&line] {
+        line.run = [&line] { return verb_prefetch(line.session, line.output); };
+    });
 }
 
 void describe_management(CLI::App& app, CommandLine& line) {
@@ -194,6 +265,16 @@ void describe_image(CLI::App& app, CommandLine& line) {
         ->type_name("NAME");
     add_settings(*seal, image);
 
+    auto* record = add_image_verb(
+        *group, line, "record", "Restore a VM to see what it touches first", verb_image_record, true
+    );
+    record->add_option("--runs", image.runs, "Keep what so many runs have in common")
+        ->type_name("COUNT");
+    record->add_option("--max", image.max, "Limit of each run")
+        ->type_name("TIME")
+        ->check(time_text());
+    record->add_flag("--allow-writes", image.allow_writes, "Also with drives that it may write to");
+    record->add_flag("--no-block", image.no_block, "Only queue the job");
     add_image_verb(
         *group, line, "verify", "Read an image and compare all checksums", verb_image_verify, true
     );
@@ -254,6 +335,7 @@ void describe(CLI::App& app, CommandLine& line) {
     describe_restore(app, line);
     describe_stop(app, line);
     describe_lists(app, line);
+    describe_sessions(app, line);
     describe_management(app, line);
     describe_image(app, line);
     describe_shares(app, line);

@@ -23,6 +23,9 @@ struct CommandLine {
     CacheArguments cache;
     ReserveArguments reserve;
     bool watch = false;
+    TopArguments top;
+    SessionArguments session;
+    SnapshotArguments snapshot;
     std::string name;
     std::string id;
     std::string key;

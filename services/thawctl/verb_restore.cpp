@@ -5,6 +5,7 @@
 #include "core/names.hpp"
 #include "exit_codes.hpp"
 #include "instance_config.hpp"
+#include "job_report.hpp"
 #include "job_wait.hpp"
 #include "verbs.hpp"
 
@@ -18,6 +19,7 @@ struct RestoreRequest {
     std::string memory_backend;
     std::optional<bool> prefetch;
     std::optional<std::uint64_t> load_timeout;
+    std::vector<std::pair<const char*, std::uint64_t>> limits; // of prefetch
     std::vector<NetworkOverride> overrides;
 };
 
@@ -30,6 +32,14 @@ Result<RestoreRequest> request_of(const RestoreArguments& arguments) {
     auto overrides = arguments.network_overrides;
     if (!arguments.load_timeout.empty()) {
         THAW_TRY(request.load_timeout, parse_timespan(arguments.load_timeout));
+    }
+    for (const auto& [key, text] :
+         {std::pair{"PrefetchRate", &arguments.prefetch_rate},
+          {"ReplayBudget", &arguments.replay_budget},
+          {"SequentialBudget", &arguments.sequential_budget}}) {
+        if (text->empty()) continue;
+        THAW_TRY(const auto size, parse_size(*text));
+        request.limits.emplace_back(key, size);
     }
     if (arguments.from_config) {
         std::vector<ConfigWarning> warnings;
@@ -77,58 +87,14 @@ Result<BusMessage> make_call(const Client& client, const RestoreRequest& request
         THAW_CHECK(message.append("{sv}", "MemoryBackend", "s", request.memory_backend.c_str()));
     if (request.prefetch)
         THAW_CHECK(message.append("{sv}", "Prefetch", "b", static_cast<int>(*request.prefetch)));
+    for (const auto& [key, value] : request.limits)
+        THAW_CHECK(message.append("{sv}", key, "t", value));
     if (request.load_timeout)
         THAW_CHECK(message.append("{sv}", "LoadTimeoutUSec", "t", *request.load_timeout));
     if (!request.overrides.empty()) THAW_CHECK(append_overrides(message, request.overrides));
     THAW_CHECK(message.close_container());
     THAW_CHECK(message.append("t", std::uint64_t{0}));
     return message;
-}
-
-nlohmann::json outcome_json(const JobOutcome& outcome) {
-    return {
-        {"id", outcome.id},
-        {"instance", outcome.instance},
-        {"result", outcome.result},
-        {"error_name", outcome.error_name},
-        {"error_message", outcome.error_message},
-        {"backend", outcome.properties.text("Backend")},
-        {"backend_reason", outcome.properties.text("BackendReason")},
-        {"elapsed_usec", outcome.elapsed},
-    };
-}
-
-Result<int> print_queued(Client& client, const BusMessage& call, const OutputOptions& options) {
-    THAW_TRY(auto reply, client.call(call));
-    std::uint32_t id = 0;
-    const char* path = nullptr;
-    THAW_CHECK(reply.read("uo", &id, &path));
-    if (options.json != JsonMode::Off)
-        print_json({{"id", id}, {"job", path}}, options.json);
-    else
-        fmt::print("Queued job {}.\n", id);
-    return kExitOk;
-}
-
-// What to look at next, for a job that did not end well.
-void print_where_to_look(const std::string& name) {
-    print_hint(fmt::format(
-        "See \"journalctl THAW_INSTANCE={}\" and \"systemctl status '{}'\" for details.", name,
-        vmm_unit(name)
-    ));
-}
-
-// The job's end as exit code; tells a failure on stderr.
-int conclude(
-    const JobOutcome& outcome, const std::string& what, const std::string& name,
-    const OutputOptions& options
-) {
-    if (options.json != JsonMode::Off) print_json(outcome_json(outcome), options.json);
-    if (outcome.result == "done") return kExitOk;
-    const auto error = job_error(outcome.error_name, outcome.error_message, outcome.result);
-    print_error(fmt::format("{} {}: {}", what, outcome.result, error.message()));
-    if (outcome.result != "canceled") print_where_to_look(name);
-    return exit_code_of(error);
 }
 
 } // namespace

@@ -20,6 +20,9 @@ struct RestoreArguments {
     std::string image;
     std::string memory_backend; // empty: the manager's choice
     std::optional<bool> prefetch;
+    std::string prefetch_rate; // as typed, like the next two; empty: the pager's
+    std::string replay_budget;
+    std::string sequential_budget;
     std::string load_timeout;                   // as typed; empty: the manager's
     std::vector<std::string> network_overrides; // IFACE=DEV
     bool from_config = false;
@@ -40,6 +43,35 @@ Result<int> verb_jobs(const OutputOptions& options);
 Result<int> verb_sessions(const OutputOptions& options);
 // All of the host without a name.
 Result<int> verb_status(const std::string& name, const OutputOptions& options);
+// Live view of all sessions, or of the named VMs.
+struct TopArguments {
+    std::vector<std::string> names;
+    std::string interval;    // as typed; empty: two seconds
+    unsigned iterations = 0; // 0: until interrupted; JSON and pipes: once unless given
+};
+Result<int> verb_top(const TopArguments& arguments, const OutputOptions& options);
+Result<int> verb_metrics(const OutputOptions& options);
+
+struct SessionArguments {
+    std::string name;
+    bool no_block = false; // complete
+    bool release = false;  // quiesce
+    std::optional<bool> prefetch;
+    std::string rate; // as typed; empty: unchanged
+    std::string replay_budget;
+    std::string sequential_budget;
+};
+Result<int> verb_complete(const SessionArguments& arguments, const OutputOptions& options);
+Result<int> verb_quiesce(const SessionArguments& arguments, const OutputOptions& options);
+Result<int> verb_prefetch(const SessionArguments& arguments, const OutputOptions& options);
+
+struct SnapshotArguments {
+    std::string name;
+    std::string image;
+    bool no_block = false;
+};
+Result<int> verb_snapshot(const SnapshotArguments& arguments, const OutputOptions& options);
+
 Result<int> verb_cancel(const std::string& id, const OutputOptions& options);
 Result<int>
 verb_policy(const std::string& key, const std::string& value, const OutputOptions& options);
@@ -58,9 +90,14 @@ struct ImageArguments {
     std::string vsock_path;
     bool move = false;
     bool force = false;
+    std::uint32_t runs = 1;
+    std::string max; // as typed; empty: the manager's RecordMaxSec=
+    bool allow_writes = false;
+    bool no_block = false;
 };
 Result<int> verb_image_import(const ImageArguments& arguments, const OutputOptions& options);
 Result<int> verb_image_seal(const ImageArguments& arguments, const OutputOptions& options);
+Result<int> verb_image_record(const ImageArguments& arguments, const OutputOptions& options);
 Result<int> verb_image_verify(const ImageArguments& arguments, const OutputOptions& options);
 Result<int> verb_image_list(const ImageArguments& arguments, const OutputOptions& options);
 Result<int> verb_image_show(const ImageArguments& arguments, const OutputOptions& options);

@@ -19,8 +19,8 @@ _thawctl() {
         cur=${words[cword]}
         prev=${words[cword - 1]}
     fi
-    local verbs='restore stop list jobs sessions status cancel policy pause resume doctor image share cache df reserve'
-    local image_verbs='import seal verify list show rm clean'
+    local verbs='restore stop list jobs sessions top metrics status complete quiesce prefetch cancel policy pause resume doctor image share cache df reserve'
+    local image_verbs='import seal record verify list show rm clean'
     local share_verbs='add open list status remove raise-limit drop-caches'
     local share_options='--read-only --file-handles --limit --on-low-limit --memory-high --cache --sandbox
         --user --socket-user --socket-group --translate-uid --translate-gid --xattr --posix-acl --allow-mmap
@@ -35,7 +35,8 @@ _thawctl() {
             --state | --memory | --page-size | --vmm | --vmm-version | --drive | --vsock | --file-handles | \
             --limit | --on-low-limit | --memory-high | --cache | --sandbox | --user | --socket-user | \
             --socket-group | --translate-uid | --translate-gid | --threads | --on-loss | --unit | --name | \
-            --transport | --timeout | --bytes)
+            --transport | --timeout | --bytes | --interval | -i | --iterations | -n | \
+            --prefetch-rate | --replay-budget | --sequential-budget | --runs | --max)
             ((i++))
             ;;
         -*) ;;
@@ -75,7 +76,8 @@ _thawctl() {
         return
         ;;
     --load-timeout | --network-override | --vmm | --vmm-version | --drive | --limit | --memory-high | \
-        --translate-uid | --translate-gid | --threads | --unit | --name | --transport | --timeout | --bytes)
+        --translate-uid | --translate-gid | --threads | --unit | --name | --transport | --timeout | --bytes | --interval | -i | --iterations | -n | \
+            --prefetch-rate | --replay-budget | --sequential-budget | --runs | --max)
         return
         ;;
     esac
@@ -88,11 +90,28 @@ _thawctl() {
     '') choices=$verbs ;;
     restore)
         options+=' --from-config --memory-backend --prefetch --load-timeout --network-override --no-block'
+        options+=' --prefetch-rate --replay-budget --sequential-budget'
         [[ -n $name ]] && choices=$(__thawctl_images)
         ;;
     stop)
         options+=' --no-block --ignore-missing'
         [[ -z $name ]] && choices=$(__thawctl_column list)
+        ;;
+    complete)
+        options+=' --no-block'
+        [[ -z $name ]] && choices=$(__thawctl_column list)
+        ;;
+    quiesce)
+        options+=' --release'
+        [[ -z $name ]] && choices=$(__thawctl_column list)
+        ;;
+    prefetch)
+        options+=' --prefetch-rate --replay-budget --sequential-budget'
+        if [[ -z $name ]]; then choices=$(__thawctl_column list); else choices='yes no'; fi
+        ;;
+    top)
+        options+=' --interval --iterations'
+        choices=$(__thawctl_column list)
         ;;
     status | pause | resume) [[ -z $name ]] && choices=$(__thawctl_column list) ;;
     cancel) [[ -z $name ]] && choices=$(thawctl jobs --no-legend --no-pager 2>/dev/null | awk '{print $1}') ;;
@@ -118,6 +137,10 @@ _thawctl() {
         '') choices=$image_verbs ;;
         import) options+=' --state --memory --move --page-size --vmm --vmm-version --drive --vsock' ;;
         seal) options+=' --state --memory --page-size --vmm --vmm-version --drive --vsock' ;;
+        record)
+            options+=' --runs --max --allow-writes --no-block'
+            [[ -z $name ]] && choices=$(__thawctl_images)
+            ;;
         rm)
             options+=' --force'
             [[ -z $name ]] && choices=$(__thawctl_images)

@@ -17,9 +17,9 @@ function __thawctl_jobs
     thawctl jobs --no-legend --no-pager --no-ask-password 2>/dev/null | string trim | string split -f 1 ' '
 end
 
-set -l verbs restore stop list jobs sessions status cancel policy pause resume doctor image share cache df reserve
+set -l verbs restore stop list jobs sessions top metrics status complete quiesce prefetch cancel policy pause resume doctor image share cache df reserve
 set -l share_verbs add open list status remove raise-limit drop-caches
-set -l image_verbs import seal verify list show rm clean
+set -l image_verbs import seal record verify list show rm clean
 set -l no_verb "not __fish_seen_subcommand_from $verbs"
 set -l in_image "__fish_seen_subcommand_from image; and not __fish_seen_subcommand_from $image_verbs"
 
@@ -37,6 +37,11 @@ complete -c thawctl -n "$no_verb" -a stop -d 'Stop a VM'
 complete -c thawctl -n "$no_verb" -a list -d 'List VMs'
 complete -c thawctl -n "$no_verb" -a jobs -d 'List jobs at work'
 complete -c thawctl -n "$no_verb" -a sessions -d 'List pager sessions'
+complete -c thawctl -n "$no_verb" -a top -d 'Show what the pager does, live'
+complete -c thawctl -n "$no_verb" -a metrics -d 'Print OpenMetrics text'
+complete -c thawctl -n "$no_verb" -a complete -d 'Load all memory of a VM'
+complete -c thawctl -n "$no_verb" -a quiesce -d 'Have the pager finish what is under way'
+complete -c thawctl -n "$no_verb" -a prefetch -d 'Change what is loaded ahead'
 complete -c thawctl -n "$no_verb" -a status -d 'Show one VM, or the daemons'
 complete -c thawctl -n "$no_verb" -a cancel -d 'Cancel a job'
 complete -c thawctl -n "$no_verb" -a policy -d 'Show or change the circuit breakers'
@@ -62,14 +67,25 @@ complete -c thawctl -n "$restore" -l memory-backend -x -a 'auto uffd file' -d 'H
 complete -c thawctl -n "$restore" -l prefetch -x -a 'yes no' -d 'Load pages ahead'
 complete -c thawctl -n "$restore" -l load-timeout -x -d 'Limit for loading'
 complete -c thawctl -n "$restore" -l network-override -x -d 'IFACE=DEV'
-complete -c thawctl -n '__fish_seen_subcommand_from restore stop' -l no-block -d 'Only queue the job'
+complete -c thawctl -n '__fish_seen_subcommand_from restore stop complete record' -l no-block -d 'Do not wait'
+set -l ahead '__fish_seen_subcommand_from restore prefetch'
+complete -c thawctl -n "$ahead" -l prefetch-rate -x -d 'Bytes per second'
+complete -c thawctl -n "$ahead" -l replay-budget -x -d 'Of the working set'
+complete -c thawctl -n "$ahead" -l sequential-budget -x -d 'In file order without one'
+complete -c thawctl -n '__fish_seen_subcommand_from quiesce' -l release -d 'Let it go on'
+complete -c thawctl -n '__fish_seen_subcommand_from top' -s i -l interval -x -d 'Time between two looks'
+complete -c thawctl -n '__fish_seen_subcommand_from top' -s n -l iterations -x -d 'End after so many'
 complete -c thawctl -n '__fish_seen_subcommand_from stop' -l ignore-missing -d 'Succeed without such a VM'
-complete -c thawctl -n '__fish_seen_subcommand_from stop status pause resume' -a '(__thawctl_vms)' -d VM
+complete -c thawctl -n '__fish_seen_subcommand_from stop status pause resume top complete quiesce prefetch' -a '(__thawctl_vms)' -d VM
 complete -c thawctl -n '__fish_seen_subcommand_from cancel' -a '(__thawctl_jobs)' -d Job
 complete -c thawctl -n '__fish_seen_subcommand_from policy' -a 'MemoryBackend Prefetch Recording'
 
 complete -c thawctl -n "$in_image" -a import -d 'Make an image of a snapshot'
 complete -c thawctl -n "$in_image" -a seal -d 'Seal files that are in place'
+complete -c thawctl -n "$in_image" -a record -d 'See what the guest touches first'
+complete -c thawctl -n '__fish_seen_subcommand_from record' -l runs -x -d 'Number of runs'
+complete -c thawctl -n '__fish_seen_subcommand_from record' -l max -x -d 'Limit of each run'
+complete -c thawctl -n '__fish_seen_subcommand_from record' -l allow-writes -d 'Also with writable drives'
 complete -c thawctl -n "$in_image" -a verify -d 'Compare all checksums'
 complete -c thawctl -n "$in_image" -a list -d 'List images'
 complete -c thawctl -n "$in_image" -a show -d 'Show one image'
@@ -85,7 +101,7 @@ complete -c thawctl -n "$settings" -l drive -x -d 'ID=PATH[:ro][:shared]'
 complete -c thawctl -n "$settings" -l vsock -r -F -d 'Path of the vsock socket'
 complete -c thawctl -n '__fish_seen_subcommand_from import' -l move -d 'Take the files'
 complete -c thawctl -n '__fish_seen_subcommand_from rm' -l force -d 'Also when in use'
-complete -c thawctl -n '__fish_seen_subcommand_from verify show rm' -a '(__thawctl_images)' -d Image
+complete -c thawctl -n '__fish_seen_subcommand_from record verify show rm' -a '(__thawctl_images)' -d Image
 
 set -l in_share "__fish_seen_subcommand_from share; and not __fish_seen_subcommand_from $share_verbs"
 complete -c thawctl -n "$in_share" -a add -d 'Start a share for a VM'

@@ -3,6 +3,10 @@
 
 #include "api/pager1.hpp"
 #include "bus/vtable.hpp"
+#include "core/file.hpp"
+#include "image/access_log.hpp"
+
+#include <sys/mman.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -28,6 +32,38 @@ int get_stop_pending(sd_bus*, const char*, const char*, const char*, sd_bus_mess
     return sd_bus_message_append(
         reply, "b", static_cast<FakeSession*>(session)->stop_pending ? 1 : 0
     );
+}
+
+int get_faults(sd_bus*, const char*, const char*, const char*, sd_bus_message* reply, void* session, sd_bus_error*) {
+    const auto& faults = static_cast<FakeSession*>(session)->faults;
+    return sd_bus_message_append(reply, "t", faults ? faults() : std::uint64_t{0});
+}
+
+int get_memory_size(sd_bus*, const char*, const char*, const char*, sd_bus_message* reply, void* session, sd_bus_error*) {
+    return sd_bus_message_append(reply, "t", static_cast<FakeSession*>(session)->memory_size);
+}
+
+// As the broker makes it: an access.log in a memfd.
+int take_recording(sd_bus_message* message, void* userdata, sd_bus_error*) {
+    const auto& session = *static_cast<FakeSession*>(userdata);
+    const image::AccessLog log{
+        .id = image::parse_id(session.image_id).value_or(image::ImageId{}),
+        .page_count = session.memory_size / 4096,
+        .pages = session.touches,
+    };
+    const Fd memfd(memfd_create("recording", MFD_CLOEXEC));
+    if (!write_all(memfd.get(), image::encode_access_log(log))) return -EIO;
+    return sd_bus_reply_method_return(message, "h", memfd.get());
+}
+
+int change(sd_bus_message* message, void* userdata, sd_bus_error* error) {
+    auto& session = *static_cast<FakeSession*>(userdata);
+    const std::string member = sd_bus_message_get_member(message);
+    session.changes.push_back(member);
+    if (!session.change_error.empty())
+        return sd_bus_error_set(error, session.change_error.c_str(), "scripted");
+    if (member == "Complete") session.state = "complete";
+    return sd_bus_reply_method_return(message, "");
 }
 
 } // namespace
@@ -68,6 +104,12 @@ const sd_bus_vtable FakePager::Vtables::session[] = {
         SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE
     ),
     SD_BUS_PROPERTY("Unit", "s", get_text<&FakeSession::unit>, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+    SD_BUS_PROPERTY("Faults", "t", get_faults, 0, 0),
+    SD_BUS_PROPERTY("MemorySize", "t", get_memory_size, 0, 0),
+    SD_BUS_METHOD("TakeRecording", "t", "h", take_recording, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD("Quiesce", "t", "", change, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD("Resume", "t", "", change, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD("Complete", "t", "", change, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_PROPERTY("StopPending", "b", get_stop_pending, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
     SD_BUS_VTABLE_END,
 };
@@ -135,6 +177,7 @@ Result<> FakePager::read_options(BusMessage& message, FakeSession& session) {
         THAW_CHECK(message.read("sh", &role, &fd));
         session.has_memory |= std::strcmp(role, "memory") == 0;
         session.has_map |= std::strcmp(role, "map") == 0;
+        session.has_working_set |= std::strcmp(role, "working-set") == 0;
         THAW_CHECK(message.exit_container());
     }
     THAW_CHECK(message.exit_container());
@@ -154,6 +197,14 @@ Result<> FakePager::read_options(BusMessage& message, FakeSession& session) {
         } else if (option == "Prefetch") {
             THAW_CHECK(message.read("v", "b", &flag));
             session.prefetch = flag != 0;
+        } else if (option == "Recording") {
+            THAW_CHECK(message.read("v", "b", &flag));
+            session.recording = flag != 0;
+        } else if (option == "PrefetchRate") {
+            THAW_CHECK(message.read("v", "t", &session.prefetch_rate));
+        } else if (option == "ImageId") {
+            THAW_CHECK(message.read("v", "s", &text));
+            session.image_id = text;
         } else if (option == "OnPagerLoss") {
             THAW_CHECK(message.read("v", "s", &text));
             session.on_pager_loss = text;
@@ -183,6 +234,7 @@ Result<> FakePager::method_create(BusMessage message) {
         return fail_named(pager1::error::kSessionExists, EEXIST, "session {} exists", name);
     FakeSession session{.name = name, .unit = unit};
     THAW_CHECK(read_options(message, session));
+    if (on_session) on_session(session);
     sessions_[name] = session;
     if (lost_replies > 0) {
         --lost_replies;

@@ -24,10 +24,18 @@ struct FakeSession {
     std::uint64_t memory_size = 0;
     std::uint64_t page_size = 0;
     bool prefetch = false;
+    bool recording = false;
+    std::uint64_t prefetch_rate = 0;
     std::string on_pager_loss;
     std::string image_name;
     bool has_memory = false;
     bool has_map = false;
+    bool has_working_set = false;
+    std::string image_id;
+    std::function<std::uint64_t()> faults; // what the property Faults says
+    std::vector<std::uint32_t> touches;    // what TakeRecording brings
+    std::vector<std::string> changes;      // Quiesce, Resume, Complete, in order
+    std::string change_error;              // answered to these
 };
 
 class FakePager {
@@ -52,6 +60,7 @@ public:
     bool create_silent = false; // no answer
     unsigned lost_replies = 0;  // a session is made, but the caller hears an error of the bus
     std::function<void()> on_create;
+    std::function<void(FakeSession&)> on_session; // one that is about to be made
 
 private:
     struct Vtables;

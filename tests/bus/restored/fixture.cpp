@@ -121,6 +121,9 @@ void RestoredTest::start_systemd() {
     ASSERT_TRUE(wait([this] { return systemd_->owns_name(); }));
     for (const char* name : {"a", "b", "a-b", "c", "d"})
         systemd_->add_unit(vmm_unit(name));
+    // Recording VMs are named after their job.
+    for (unsigned job = 1; job < 10; ++job)
+        systemd_->add_unit(vmm_unit(fmt::format("record-{}", job)));
 }
 
 void RestoredTest::start_vmm(const std::string& name) {
