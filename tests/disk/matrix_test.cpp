@@ -22,6 +22,21 @@ TEST_F(DiskMatrix, Ext4FilledByRoot) {
     EXPECT_EQ(create_with_byte(disk / "user", {kNobody}), 0);
 }
 
+// Sized for root writers, a reserve leaves users what it would without a root pool.
+TEST_F(DiskMatrix, Ext4FilledByRootWithThePoolInThePlan) {
+    const Disk disk({.type = "ext4"});
+    const auto plan =
+        reserve::plan_reserve({.automatic = true, .root_writers = true}, disk.space(), "ext4");
+    ASSERT_GT(plan.bytes, kDefaultBytes + 8 * kMiB);
+    arm(disk.volume(), plan);
+    ASSERT_EQ(fill(disk / "fill"), ENOSPC);
+    const auto report = release_and_compare(disk);
+    EXPECT_NEAR(double(report.gained), double(plan.bytes), kMiB);
+    // The pool it was sized for has clusters in it that nobody may use: a little more than enough.
+    EXPECT_GE(report.gained_available, kDefaultBytes);
+    EXPECT_LT(report.gained_available, kDefaultBytes + 8 * kMiB);
+}
+
 TEST_F(DiskMatrix, Ext4FilledByUser) {
     const Disk disk({.type = "ext4"});
     arm(disk.volume());

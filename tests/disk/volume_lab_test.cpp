@@ -169,6 +169,26 @@ TEST_F(DiskVolume, PlainDirectoryOnBtrfsMakesWay) {
     EXPECT_EQ(st.st_ino, 256u);
 }
 
+// A snapshot that is mounted instead of its origin has an empty stub where the subvolume was.
+TEST_F(DiskVolume, RolledBackToASnapshot) {
+    const Disk other({.type = "tmpfs"});
+    Disk disk({.type = "btrfs"});
+    arm(disk.volume());
+    run({"btrfs", "-q", "subvolume", "snapshot", disk.path(), disk / "snapshot"});
+    const auto root = other / "root";
+    mkdir(root.c_str(), 0755);
+    run({"mount", "-o", "subvol=snapshot", disk.device(), root});
+    ASSERT_TRUE(disk.unmount());
+    const auto volume = reserve::find_volume(root);
+    ASSERT_TRUE(volume) << volume.error().message();
+    EXPECT_EQ(state(*volume), "released");
+    arm(*volume);
+    struct stat st{};
+    ASSERT_EQ(stat(volume->directory().c_str(), &st), 0);
+    EXPECT_EQ(st.st_ino, 256u);
+    umount2(root.c_str(), 0);
+}
+
 TEST_F(DiskVolume, FirstArmingOfASmallDiskIsDeferred) {
     const Disk disk({.type = "ext4", .mkfs = {"-m", "0"}, .bytes = 128 * kMiB});
     const auto now = measured(disk.volume());
