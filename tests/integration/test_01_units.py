@@ -9,7 +9,7 @@ from thawlab import LabTestCase, escape, journal, unit, unit_state, vm_unit, wai
 _OWN_UNITS = ("thaw-diskguardd.service", "thaw-disk-low@x.target", "thaw-disk-critical@x.target",
               "thaw-disk-full@x.target", "thaw-disk-emergency.target", "thaw-restored.service", "thaw-pagerd.service", "thaw-pagerd.socket",
               "thaw-pager-workers.service", "thaw-firecracker@x.service",
-              "thaw-sharesd.service", "thaw-virtiofsd@x:y.service", "thaw-virtiofsd@x:y.socket",
+              "thaw-sharesd.service", "thaw-virtiofsd@x.service", "thaw-virtiofsd@x.socket",
               "thaw-instance@x.service", "thaw.slice", "system-thaw.slice", "thaw-x.slice")
 # Upper bounds of `systemd-analyze security`, in tenths.
 _EXPOSURE = {"thaw-diskguardd.service": 15, "thaw-pagerd.service": 6, "thaw-restored.service": 15,
@@ -202,7 +202,8 @@ class Units(LabTestCase):
         ])
 
     def test_names_belong_to_their_daemons(self):
-        for name in ("org.thaw.restore1", "org.thaw.pager1", "org.thaw.diskguard1"):
+        for name in ("org.thaw.restore1", "org.thaw.pager1", "org.thaw.diskguard1",
+                     "org.thaw.shares1"):
             with self.subTest(name=name):
                 result = self.lab.run(["busctl", "call", "org.freedesktop.DBus", "/",
                                        "org.freedesktop.DBus", "RequestName", "su", name, "4"],

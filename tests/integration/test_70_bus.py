@@ -7,6 +7,13 @@ import xml.etree.ElementTree as ElementTree
 from thawlab import SOURCE_ROOT, busctl
 from thawlab.vms import GUARD, PAGER, RESTORE, VmTestCase
 
+SHARES = ("org.thaw.shares1", "/org/thaw/shares1", "org.thaw.shares1.Manager")
+# Enough of a virtiofsd to have a share on the bus.
+_VIRTIOFSD = """#!/bin/sh
+[ "$*" != --print-capabilities ] || exec echo '{"type": "fs"}'
+echo Waiting for vhost-user socket connection >&2
+exec sleep 1000
+"""
 _INTERFACES = os.path.join(SOURCE_ROOT, "dbus", "interfaces")
 
 
@@ -29,10 +36,20 @@ class OnTheBus(VmTestCase):
     """A VM runs throughout, so that every kind of object is there."""
 
     @classmethod
+    def prepare(cls, lab):
+        super().prepare(lab)
+        lab.write("/opt/thaw-tests/virtiofsd", _VIRTIOFSD, mode=0o755)
+        lab.write("/etc/thaw/sharesd.conf.d/test.conf",
+                  "[Shares]\nAllowedSources=/srv\nLimitNOFILE=1024\n"
+                  "VirtiofsdPath=/opt/thaw-tests/virtiofsd\n")
+
+    @classmethod
     def setUpClass(cls):
         super().setUpClass()
         cls.lab.run(["thawctl", "restore", "here", "small", "--memory-backend", "uffd"],
                     check=True)
+        cls.lab.run(["busctl", "call", *SHARES, "AddShare", "sssa{sv}t", "here", "tag", "/srv", "0",
+                     "0"], check=True)
 
     def gdbus(self, target, method, *arguments):
         service, path, interface = target
@@ -64,7 +81,10 @@ class OnTheBus(VmTestCase):
                 (GUARD[0], busctl(self.lab, "call", *GUARD, "GetVolume", "s",
                                   "/var/lib/thaw/images")[1][0]),
                 (PAGER[0], PAGER[1]),
-                (PAGER[0], busctl(self.lab, "call", *PAGER, "GetSession", "s", "here")[1][0])):
+                (PAGER[0], busctl(self.lab, "call", *PAGER, "GetSession", "s", "here")[1][0]),
+                (SHARES[0], SHARES[1]),
+                (SHARES[0], busctl(self.lab, "call", *SHARES, "GetShare", "ss", "here", "tag")[1][0]
+                 )):
             seen.update({k: v for k, v in self.introspect(service, path).items()
                          if k.startswith("org.thaw.")})
         files = {}
@@ -88,6 +108,8 @@ class OnTheBus(VmTestCase):
                   typed=("/var/lib/thaw/images", "uint64 1"))
         self.both(PAGER, "ListSessions")
         self.both(PAGER, "GetSession", "s", "here", typed=("here",))
+        self.both(SHARES, "ListShares")
+        self.both(SHARES, "GetShare", "ss", "here", "tag", typed=("here", "tag"))
 
     def test_changing_calls(self):
         self._names += ["by-gdbus", "by-busctl"]
@@ -134,7 +156,8 @@ class OnTheBus(VmTestCase):
             self.fail("shares need a VMM with virtio-fs")
 
     def test_log_control(self):
-        for unit in ("thaw-restored.service", "thaw-pagerd.service", "thaw-diskguardd.service"):
+        for unit in ("thaw-restored.service", "thaw-pagerd.service", "thaw-diskguardd.service",
+                     "thaw-sharesd.service"):
             self.lab.run(["systemctl", "service-log-level", unit, "debug"], check=True)
             self.assertEqual(self.lab.run(["systemctl", "service-log-level", unit]).out.strip(),
                              "debug")
