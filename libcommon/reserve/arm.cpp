@@ -59,7 +59,9 @@ Result<Fd> open_or_make_reserve(int root, const Volume& volume) {
     if (!directory) return directory;
     // Also of one that exists: its maker may have been killed before. The umask has no say.
     set_no_copy_on_write(directory->get(), volume.type);
-    if (made && fchmod(directory->get(), 0755) < 0)
+    struct stat st{};
+    if (fstat(directory->get(), &st) < 0 ||
+        ((st.st_mode & 07777) != 0755 && fchmod(directory->get(), 0755) < 0))
         return fail_errno(errno, "set the mode of {}", kDirectory);
     if (made) THAW_CHECK(sync_directory(root));
     return directory;
@@ -138,6 +140,8 @@ Result<> make_fresh(int directory, const std::string& name, std::uint64_t length
     THAW_CHECK(fill_chunk(file.get(), length, backing == Backing::Thin));
     if (verify(directory, name, length, backing)) return {};
     THAW_CHECK(fill_chunk(file.get(), length, true));
+    // Some count a file's blocks only after a commit (zfs).
+    if (retry([&] { return syncfs(raw); }) < 0) return fail_errno(errno, "syncfs");
     return verify(directory, name, length, backing);
 }
 

@@ -19,7 +19,8 @@ struct Probe {
     bool creates() const { return create_error == 0; }
 };
 
-// Blocks on two fsyncs. As the caller's user: root may have ext4's root pool.
+// Waits for the disk on btrfs only. As the caller's user: root may have ext4's
+// root pool.
 Result<Probe> probe(const Volume& volume);
 
 } // namespace thaw::reserve

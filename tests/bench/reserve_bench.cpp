@@ -81,7 +81,7 @@ json arming(Case which, std::uint64_t bytes, reserve::Backing backing, unsigned 
     return {{"arm", summary(arms)}, {"measure", summary(looks)}};
 }
 
-// Zero free bytes, then the release as thawctl makes it, with and without the probe's two fsyncs.
+// Zero free bytes, then the release as thawctl makes it, with and without the probe.
 json releasing(const Case& which, bool probe, unsigned rounds) {
     std::vector<Microseconds> times;
     json last;
