@@ -7,7 +7,7 @@
 
 #include "bus/message.hpp"
 
-#include <nlohmann/json_fwd.hpp>
+#include <nlohmann/json.hpp>
 
 #include <map>
 #include <string>

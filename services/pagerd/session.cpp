@@ -132,7 +132,7 @@ void Session::make_worker() {
                     // What it said to a broker that is gone.
                     const auto phase = memory_.state().phase.load(std::memory_order_acquire);
                     if (phase == static_cast<std::uint32_t>(protocol::WorkerPhase::Complete))
-                        on_complete();
+                        leave_pager();
                 },
         }
     );

@@ -194,7 +194,11 @@ void SessionWorker::adopt(Fd pidfd) {
 }
 
 Result<> SessionWorker::accept(Fd channel, Peer peer) {
-    if (finished_) return fail(ESRCH, "the session is over");
+    if (finished_) {
+        // Nobody told it: every page is in.
+        (void)protocol::send_control(channel.get(), protocol::encode(protocol::ControlType::Quit));
+        return fail(ESRCH, "the session needs no worker any more");
+    }
     if (process_ && process_->pid() != peer.pid)
         return fail(EBUSY, "process {} serves this session", process_->pid());
     if (!process_) {
