@@ -61,6 +61,7 @@ private:
     void authorize(BusMessage message, std::function<void(BusMessage&)> then);
     void do_create(BusMessage& message);
     void finish_create(const std::string& name, Result<> stored);
+    bool cancel_create(const std::string& name);
     void do_change(const std::string& name, Session::Change change, BusMessage& message);
     Result<> request_change(const std::string& name, Session::Change change, BusMessage message);
     void announce(Session& session);

