@@ -14,7 +14,7 @@ STAGES = {
     "preparing": "pagerd",     # asked for the session
     "starting": {"api_delay_ms": 3000},
     "loading": {"slow_load_ms": 3000},
-    "proving": {"never_connect": True},
+    "proving": {"never_connect": True, "device_touch_pages": 0},
 }
 
 
