@@ -42,9 +42,9 @@ int run(int argc, char** argv) {
     if (std::fflush(stdout) != 0 && code && *code == kExitOk) return kExitFailure;
     if (code) return *code;
     print_error(code.error().message());
-    // What a daemon answers has its own hint; our own files are images.
-    if (code.error().bus_name().empty())
-        if (const auto hint = thaw::reserve::release_hint(code.error().code(), line.image_root);
+    // What a daemon answers has its own hint; the files that we write ourselves are images.
+    if (code.error().bus_name().empty() && !line.image.root.empty())
+        if (const auto hint = thaw::reserve::release_hint(code.error().code(), line.image.root);
             !hint.empty())
             print_hint(hint);
     return exit_code_of(code.error());
