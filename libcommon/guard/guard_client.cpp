@@ -51,6 +51,14 @@ Result<> read_one(BusMessage& message, std::string_view name, VolumeView& view) 
     return {};
 }
 
+// Errors of replies begin with the name, which means nothing to people.
+Error without_name(const Error& error) {
+    const auto prefix = fmt::format("{}: ", error.bus_name());
+    auto text = error.message();
+    if (text.starts_with(prefix)) text.erase(0, prefix.size());
+    return {error.bus_name(), error.code(), std::move(text)};
+}
+
 } // namespace
 
 Result<VolumeView> read_volume(BusMessage& message) {
@@ -104,7 +112,10 @@ private:
 };
 
 GuardClient::GuardClient(Bus& bus, std::string who, std::function<void()> absent)
-    : bus_(bus), who_(std::move(who)), absent_(std::move(absent)) {}
+    : bus_(bus), who_(std::move(who)), absent_(std::move(absent)) {
+    // A refusal is told from other errors by its name.
+    register_bus_errors(diskguard1::kErrors);
+}
 
 void GuardClient::tell_absent() {
     if (const auto tell = std::exchange(absent_, nullptr)) tell();
@@ -148,7 +159,7 @@ GuardHandle GuardClient::admit(
     const auto on_lease = [handler, directly](Result<BusMessage> reply, const std::string& volume) {
         int fd = -1;
         if (!reply && reply.error().bus_name() == diskguard1::error::kNoSpace)
-            return handler(std::unexpected(std::move(reply).error()));
+            return handler(std::unexpected(without_name(reply.error())));
         auto read = reply ? reply->read("h", &fd) : Result<>(std::unexpected(reply.error()));
         if (!read) return directly(read.error());
         const int kept = ::fcntl(fd, F_DUPFD_CLOEXEC, 3);

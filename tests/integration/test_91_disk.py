@@ -91,20 +91,21 @@ class Disk(VmTestCase):
                               "oflag=append"])
 
     def reserve(self, path, size):
-        """A process that holds a lease until it is killed."""
-        code = ("import dbus, sys, time\n"
+        """Starts a process that holds a lease; what it answers ends that process."""
+        code = ("import dbus, os, time\n"
                 "bus = dbus.SystemBus()\n"
                 "guard = dbus.Interface(bus.get_object('org.thaw.diskguard1',"
                 " '/org/thaw/diskguard1'), 'org.thaw.diskguard1.Manager')\n"
                 f"fd = guard.Reserve('{path}', dbus.UInt64({size}), 'a test', 'to see',"
                 " dbus.UInt64(0)).take()\n"
-                "print('held', flush=True)\ntime.sleep(600)\n")
+                "print(os.getpid(), flush=True)\ntime.sleep(600)\n")
         process = self.lab.popen(["/usr/bin/python3", "-c", code], stdout=subprocess.PIPE, text=True)
         self.addCleanup(process.wait)
         self.addCleanup(process.stdout.close)
-        self.addCleanup(process.kill)
-        self.assertEqual(process.stdout.readline().strip(), "held")
-        return process
+        pid = process.stdout.readline().strip()
+        self.assertTrue(pid.isdigit(), pid)
+        self.addCleanup(self.lab.run, ["kill", "-9", pid])
+        return lambda: self.lab.run(["kill", "-9", pid], check=True)
 
     def leases(self):
         return busctl(self.lab, "call", *GUARD, "ListLeases")[1][0]
@@ -213,7 +214,7 @@ class Promises(Disk):
     """Leases and levels."""
 
     def test_leases_survive_the_guardian_not_their_owner(self):
-        holder = self.reserve(_DATA, 50 * _MIB)
+        end_owner = self.reserve(_DATA, 50 * _MIB)
         self.assertEqual(self.get(_DATA, "PromisedBytes"), 50 * _MIB)
         self.lab.run(["systemctl", "restart", _UNIT], check=True)
         self.assertEqual([lease[2] for lease in self.leases()], [50 * _MIB])
@@ -221,7 +222,7 @@ class Promises(Disk):
         self.assertEqual([lease[2] for lease in self.leases()], [50 * _MIB])
         fits = busctl(self.lab, "call", *GUARD, "CanFit", "st", _DATA, str(self.free(_DATA)))[1]
         self.assertFalse(fits[0])
-        holder.kill()
+        end_owner()
         wait_for(lambda: not self.leases(), what="the lease to end with its owner")
 
     def test_levels_start_and_stop_hooks(self):
@@ -251,14 +252,14 @@ class Promises(Disk):
         self.assertEqual(unit_state(self.lab, "thaw-disk-emergency.target"), "inactive")
 
     def test_restore_and_import_that_do_not_fit(self):
-        holder = self.reserve(_IMAGES, self.free(_IMAGES) - 8 * _MIB)
+        end_owner = self.reserve(_IMAGES, self.free(_IMAGES) - 8 * _MIB)
         refused = self.restore("wide")
         self.assertFalse(refused.ok)
         self.assertIn("NoSpace", refused.err)
         self.assertRegex(refused.err, r"needs 16\.0M on .*: .* are free, .* of them promised")
         self.assertIn(f"thawctl reserve release {_IMAGES}", refused.err)
         self.assert_nothing_left("wide")
-        holder.kill()
+        end_owner()
         wait_for(lambda: not self.leases(), what="the promise to end")
         self.fill(_IMAGES, 40 * _MIB)
         self.wait_for_property(_IMAGES, "Level", "critical")
