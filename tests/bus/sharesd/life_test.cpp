@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT
+// A share's life: its budget, the ways its daemon ends, its VM, a restart of the supervisor.
+#include "core/file.hpp"
+#include "core/names.hpp"
+#include "fixture.hpp"
+
+#include <signal.h>
+
+#include <algorithm>
+
+namespace thaw::sharesd {
+namespace {
+
+using Words = std::vector<std::string>;
+
+class LifeTest : public SharesdTest {
+protected:
+    void added(const Options& options = {}) {
+        start_daemon();
+        const auto reply = add("tag", options);
+        ASSERT_EQ(reply.error, "") << reply.text;
+    }
+    void hold(std::uint32_t descriptors) { processes_.at(service())->hold(descriptors); }
+};
+
+TEST_F(LifeTest, FilesSayWhatIsExported) {
+    added();
+    const auto check = [this](const std::string& path, const std::string& interface) {
+        auto reply = call(path, "org.freedesktop.DBus.Introspectable", "Introspect");
+        const char* xml = nullptr;
+        ASSERT_TRUE(reply.message && reply.message.read("s", &xml));
+        const std::string exported = xml;
+        const auto file =
+            read_file(fmt::format("{}/dbus/interfaces/{}.xml", SOURCE_ROOT, interface)).value();
+        // Every member that the file names is exported with that line, and the other way round.
+        const auto members = [&](const std::string& text) {
+            std::vector<std::string> lines;
+            auto begin = text.find(fmt::format("<interface name=\"{}\">", interface));
+            const auto end = text.find("</interface>", begin);
+            while (begin < end) {
+                const auto stop = text.find('\n', begin);
+                const auto line = std::string(trim(text.substr(begin, stop - begin)));
+                if (line.starts_with("<property ") || line.starts_with("<method ") ||
+                    line.starts_with("<signal ") || line.starts_with("<arg "))
+                    lines.push_back(line);
+                begin = stop + 1;
+            }
+            std::ranges::sort(lines);
+            return lines;
+        };
+        EXPECT_EQ(members(exported), members(file));
+    };
+    check(shares1::kPath, shares1::kManagerInterface);
+    check(encode_object_path(shares1::kSharePrefix, "vm:tag"), shares1::kShareInterface);
+}
+
+TEST_F(LifeTest, EveryLevelIsToldOnTheWayUpAndOnceOnTheWayDown) {
+    added();
+    hold(212); // 200 of 240 with what it has itself
+    EXPECT_TRUE(wait_text("DescriptorLevel", "high"));
+    EXPECT_EQ(levels_, (Words{"normal>elevated", "elevated>high"}));
+    hold(252);
+    EXPECT_TRUE(wait_text("State", "exhausted"));
+    EXPECT_EQ(text("DescriptorLevel"), "critical");
+    hold(0);
+    EXPECT_TRUE(wait_text("State", "connected"));
+    EXPECT_EQ(text("DescriptorLevel"), "normal");
+    EXPECT_EQ(levels_.back(), "critical>normal");
+    EXPECT_LT(number("Descriptors"), 16U);
+}
+
+TEST_F(LifeTest, TheLimitIsRaisedLiveAndNeverLowered) {
+    added();
+    hold(212);
+    ASSERT_TRUE(wait_text("DescriptorLevel", "high"));
+    const auto raise = [this](std::uint64_t limit) {
+        return call(
+                   encode_object_path(shares1::kSharePrefix, "vm:tag"), shares1::kShareInterface,
+                   "RaiseLimit", [limit](BusMessage& m) { return m.append("t", limit); }
+        ).error;
+    };
+    EXPECT_EQ(raise(100), "InvalidArgs");
+    // Above the hard limit without CAP_SYS_RESOURCE, or with it.
+    const auto done = raise(kLimit * 4);
+    if (done.empty()) {
+        EXPECT_EQ(number("EffectiveLimit"), kLimit * 4);
+        EXPECT_TRUE(wait_text("DescriptorLevel", "normal"));
+    } else {
+        EXPECT_EQ(done, "LimitTooLow");
+        EXPECT_EQ(number("EffectiveLimit"), kLimit);
+    }
+}
+
+TEST_F(LifeTest, EachEndHasItsNameAndWhatFollows) {
+    struct Case {
+        std::string result;
+        int code;
+        int status;
+        std::string word;
+        std::string error; // "": a normal end
+    };
+    const std::string prefix = "org.thaw.shares1.Error.";
+    added();
+    for (const auto& [result, code, status, word, error] :
+         {Case{"success", CLD_EXITED, 0, "peer-gone", ""},
+          Case{"success", CLD_EXITED, 1, "stopped", ""},
+          Case{"signal", CLD_KILLED, SIGSYS, "seccomp", "SeccompKill"},
+          Case{"exit-code", CLD_EXITED, 225, "seccomp", "SeccompKill"},
+          Case{"oom-kill", CLD_KILLED, SIGKILL, "oom-kill", "OutOfMemory"},
+          Case{"signal", CLD_KILLED, SIGKILL, "signal", "DaemonKilled"},
+          Case{"exit-code", CLD_EXITED, 101, "start-failed", "StartFailed"}}) {
+        SCOPED_TRACE(word + " " + result);
+        signals_.clear();
+        end_daemon(result, code, status);
+        if (error.empty()) {
+            EXPECT_TRUE(wait_text("State", "UnknownObject"));
+            EXPECT_EQ(signals_, (Words{"ShareRemoved tag " + word}));
+        } else {
+            EXPECT_TRUE(wait_text("State", "failed"));
+            EXPECT_EQ(text("Result"), word);
+            EXPECT_EQ(text("ErrorName"), prefix + error);
+            EXPECT_EQ(signals_, (Words{"Lost " + word + " " + prefix + error}));
+            EXPECT_EQ(remove().error, "");
+        }
+        expect_clean();
+        ASSERT_EQ(add().error, "");
+    }
+}
+
+TEST_F(LifeTest, AReconnectableOneIsRestartedUpToTheLimit) {
+    added([](BusMessage& m) { return m.append("{sv}", "Reconnectable", "b", 1); });
+    for (unsigned restarts = 1; restarts <= 2; ++restarts) {
+        end_daemon("signal", CLD_KILLED, SIGSEGV);
+        EXPECT_TRUE(until([&] { return processes_.contains(service()); }));
+        EXPECT_TRUE(wait_text("State", "listening"));
+    }
+    end_daemon("signal", CLD_KILLED, SIGSEGV);
+    EXPECT_TRUE(wait_text("State", "failed"));
+    EXPECT_EQ(text("ErrorName"), shares1::error::kRestartLimit);
+    EXPECT_EQ(signals_.size(), 1U);
+}
+
+TEST_F(LifeTest, TheVmsEndCountsOnlyAfterItWasSeenAlive) {
+    added([](BusMessage& m) { return m.append("{sv}", "Unit", "s", "vm.service"); });
+    fakes::run_for(*loop_, 200 * kUsecPerMsec);
+    EXPECT_EQ(text("State"), "listening");
+    systemd_->change_unit("vm.service", [](fakes::FakeUnit& u) { u.active_state = "active"; });
+    fakes::run_for(*loop_, 100 * kUsecPerMsec);
+    systemd_->change_unit("vm.service", [](fakes::FakeUnit& u) { u.active_state = "inactive"; });
+    EXPECT_TRUE(wait_text("State", "UnknownObject"));
+    EXPECT_EQ(signals_, (Words{"ShareRemoved tag vm-ended"}));
+    expect_clean();
+}
+
+TEST_F(LifeTest, ARestartFindsTheShareAndWhatHappenedMeanwhile) {
+    added();
+    hold(212);
+    kill_daemon();
+    start_daemon();
+    EXPECT_TRUE(wait_text("State", "listening"));
+    EXPECT_TRUE(wait_text("DescriptorLevel", "high"));
+    kill_daemon();
+    end_daemon("signal", CLD_KILLED, SIGKILL);
+    start_daemon();
+    EXPECT_TRUE(wait_text("State", "failed"));
+    EXPECT_EQ(text("ErrorName"), shares1::error::kDaemonKilled);
+    // And stays so.
+    kill_daemon();
+    start_daemon();
+    EXPECT_TRUE(wait_text("State", "failed"));
+    EXPECT_EQ(remove().error, "");
+    expect_clean();
+}
+
+TEST_F(LifeTest, ADaemonThatCannotBeStoppedStaysOnTheBooks) {
+    added();
+    // Systemd says that it stopped, and that it still runs; killing does not help either.
+    systemd_->plan_stop(service(), {.job_result = "failed", .active_state = "active"});
+    systemd_->set_kill_error("org.freedesktop.systemd1.NoSuchProcess");
+    EXPECT_EQ(remove().error, "StopFailed");
+    EXPECT_EQ(text("State"), "failed");
+    EXPECT_EQ(text("ErrorName"), shares1::error::kStopFailed);
+    EXPECT_EQ(remove().error, "");
+    expect_clean();
+}
+
+} // namespace
+} // namespace thaw::sharesd
