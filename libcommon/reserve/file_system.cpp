@@ -12,6 +12,7 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <array>
 #include <cctype>
@@ -131,6 +132,8 @@ bool frees_at_commit(const std::string& type) {
 
 Result<std::uint64_t> trim(int fd) {
     fstrim_range range{.start = 0, .len = UINT64_MAX, .minlen = 0};
+    // What was freed in a transaction that is still open is not trimmed (ext4).
+    if (retry([&] { return syncfs(fd); }) < 0) return fail_errno(errno, "syncfs");
     if (ioctl(fd, FITRIM, &range) < 0) return fail_errno(errno, "trim");
     return range.len;
 }

@@ -144,6 +144,7 @@ TEST_F(DiskMatrix, SparseBacking) {
     disk.sync();
     EXPECT_GE(blocks(), before + kDefaultBytes); // really there below, not only promised
     ASSERT_NO_FATAL_FAILURE(drill(disk, {}));
+    EXPECT_LT(blocks(), 200 * kMiB); // and given back below, by the trim
 }
 
 TEST_F(DiskMatrix, AllocatedOnlyOnSparseBacking) {
