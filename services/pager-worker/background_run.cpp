@@ -104,7 +104,9 @@ void Background::run(std::uint64_t now) {
     }
     if (!job_.failed && !mover.is_done()) {
         mover.pump();
-        deadline_ = mover.is_ready() || mover.is_done() ? 0 : kNever; // the end of a read is an event of its own
+        deadline_ = mover.is_ready() || mover.is_done()
+                        ? 0
+                        : kNever; // the end of a read is an event of its own
         return;
     }
     deadline_ = mover.is_reading() ? kNever : 0;

@@ -127,21 +127,35 @@ void BulkMover::read_ended(std::uint64_t token, std::int64_t result) {
     verify(token);
 }
 
-BulkMover::Step BulkMover::step() {
-    Buffer* buffer = earliest();
+Feed::Step BulkMover::install_some(std::uint64_t pages) {
     Feed::Step made;
-    if (buffer != nullptr) {
-        made = feed_.install(buffer->piece, buffer->memory.data(), buffer->cursor, kStepPages);
+    if (Buffer* buffer = earliest(); buffer != nullptr) {
+        made = feed_.install(buffer->piece, buffer->memory.data(), buffer->cursor, pages);
         if (made.finished) drop(*buffer, std::nullopt);
     } else if (unread_ && unread_->kind != Piece::Kind::File) {
-        made = feed_.install(*unread_, nullptr, unread_cursor_, kStepPages);
+        made = feed_.install(*unread_, nullptr, unread_cursor_, pages);
         if (made.finished) unread_.reset();
     }
-    return {
-        .pages = made.result.pages,
-        .outcome = made.result.outcome,
-        .errno_value = made.result.errno_value,
-    };
+    return made;
+}
+
+// Pieces may be as small as a page, a step is not.
+BulkMover::Step BulkMover::step() {
+    // What an ioctl costs beside its pages, and what a page of zeros does, in pages.
+    constexpr std::uint64_t kCall = 1;
+    constexpr std::uint64_t kZeros = 10;
+    Step all;
+    for (std::uint64_t spent = 0; spent < kStepPages && is_ready();) {
+        const bool zeros = earliest() == nullptr && unread_->kind == Piece::Kind::Zero;
+        const Feed::Step made = install_some(kStepPages - spent);
+        all.pages += made.result.pages;
+        all.outcome = made.result.outcome;
+        all.errno_value = made.result.errno_value;
+        if (made.result.outcome != FillOutcome::Done) break;
+        spent += (zeros ? made.result.pages / kZeros : made.result.pages) + kCall;
+        if (!unread_) pump();
+    }
+    return all;
 }
 
 } // namespace thaw::worker

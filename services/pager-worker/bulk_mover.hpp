@@ -21,7 +21,7 @@ class BulkMover {
 public:
     static constexpr std::uint64_t kBufferSize = 256 << 10;
     static constexpr std::size_t kBuffers = 4;
-    static constexpr std::uint64_t kStepPages = 32; // 128 KiB, some 50 to 100 us
+    static constexpr std::uint64_t kStepPages = 32; // 128 KiB of data, some 50 to 100 us
 
     // `buffers` is cut into kBuffers; it and the feed live until is_reading() is false.
     using Reader = std::function<Result<>(const ReadRequest&)>;
@@ -63,6 +63,7 @@ private:
     void request_list(std::size_t index, const MapReader::ListPlace& place);
     void verify(std::size_t index);
     void drop(Buffer& buffer, std::optional<SourceError> why);
+    Feed::Step install_some(std::uint64_t pages);
     Buffer* earliest();
     Buffer* free_buffer();
 

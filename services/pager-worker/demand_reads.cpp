@@ -27,9 +27,8 @@ SourceError error_of(std::int64_t result) {
 
 } // namespace
 
-Result<DemandReads> DemandReads::create(PageSource& source, std::uint64_t largest_page) {
+Result<DemandReads> DemandReads::create(std::uint64_t largest_page) {
     DemandReads reads;
-    reads.source_ = &source;
     reads.page_size_ = largest_page;
     reads.slots_.resize(largest_page == protocol::kBitPage ? kSlots : kHugeSlots);
     const std::size_t size = reads.slots_.size() * (largest_page + kListRoom);

@@ -23,13 +23,17 @@ public:
     // Token of a request: an index, without class.
     using Reader = std::function<Result<>(const ReadRequest&)>;
     // 4 KiB pages: 32 reads at once; 2 MiB: 4. Buffers are touched when they are used.
-    static Result<DemandReads> create(PageSource& source, std::uint64_t largest_page);
+    static Result<DemandReads> create(std::uint64_t largest_page);
     DemandReads(DemandReads&& other) noexcept;
     DemandReads& operator=(DemandReads&&) = delete;
     DemandReads(const DemandReads&) = delete;
     DemandReads& operator=(const DemandReads&) = delete;
     ~DemandReads();
-    void set_reader(Reader reader) { reader_ = std::move(reader); }
+    // Before the first add(). `source` outlives this.
+    void connect(PageSource& source, Reader reader) {
+        source_ = &source;
+        reader_ = std::move(reader);
+    }
 
     // Begins to read the fault's page, or queues it until a buffer is free. A page that is being
     // read already needs no second one: whoever installs it wakes everybody.

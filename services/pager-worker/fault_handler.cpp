@@ -57,10 +57,9 @@ void FaultHandler::wake_all() {
     }
 }
 
-void FaultHandler::serve() {
+void FaultHandler::serve(std::uint64_t now) {
     batch_ns_ = 0;
     if (!queue_.has_pending() && queue_.parked() == 0) return;
-    const std::uint64_t now = now_ns();
     while (const auto fault = queue_.take(now))
         if (answer(*fault) == Step::Stop) break;
     while (const auto failed = reads_.take_failed())

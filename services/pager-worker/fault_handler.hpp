@@ -42,7 +42,9 @@ public:
 
     // Answers what can be answered now; everything else is parked, or its bytes are being read,
     // when this returns.
-    void serve();
+    void serve(std::uint64_t now); // `now`: a moment ago
+    // When the messages were read that serve() has not seen yet; 0: there are none.
+    std::uint64_t batch_time() const { return batch_ns_; }
     // The end of a read that DemandReads asked for.
     void read_ended(std::uint64_t token, std::int64_t result);
     // Lets every waiter of every region try again.

@@ -17,6 +17,17 @@ constexpr std::uint64_t kDirectPages = 256;
 
 } // namespace
 
+// One look serves for a stretch: looking costs as much as installing a page.
+bool MemoryFeed::is_at_hand(std::uint64_t page, std::uint64_t count) {
+    if (page >= hot_first_ && page + count <= hot_end_) return true;
+    const std::uint64_t stretch = std::min(kDirectPages, parts_.memory.page_count() - page);
+    const std::uint64_t wanted = std::max(count, stretch);
+    if (parts_.source.direct(page * kBitPage, wanted * kBitPage) == nullptr) return false;
+    hot_first_ = page;
+    hot_end_ = page + wanted;
+    return true;
+}
+
 std::optional<Piece> MemoryFeed::piece_at(std::uint64_t page, std::uint64_t run) {
     const std::uint64_t kind = std::min(run, parts_.source.run_length(page, run));
     if (parts_.source.is_zero(page * kBitPage, kBitPage)) {
@@ -25,7 +36,7 @@ std::optional<Piece> MemoryFeed::piece_at(std::uint64_t page, std::uint64_t run)
         return Piece{.kind = Piece::Kind::Zero, .first = page, .count = page_ - page};
     }
     const std::uint64_t direct = std::min(kind, kDirectPages);
-    if (parts_.source.direct(page * kBitPage, direct * kBitPage) != nullptr) {
+    if (is_at_hand(page, direct)) {
         page_ = page + direct;
         return Piece{.kind = Piece::Kind::Direct, .first = page, .count = direct};
     }

@@ -36,12 +36,15 @@ public:
     void rewind() { page_ = 0; }
 
 private:
+    bool is_at_hand(std::uint64_t page, std::uint64_t count);
     std::optional<Piece> piece_at(std::uint64_t page, std::uint64_t run);
 
     Parts parts_;
     Cause cause_;
     std::uint64_t budget_;
-    std::uint64_t page_ = 0; // 4 KiB page of the memory file
+    std::uint64_t page_ = 0;      // 4 KiB page of the memory file
+    std::uint64_t hot_first_ = 0; // pages that were seen to be in the page cache
+    std::uint64_t hot_end_ = 0;
     bool over_budget_ = false;
 };
 

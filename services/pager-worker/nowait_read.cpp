@@ -33,7 +33,7 @@ Result<bool> NowaitRead::read(int fd, std::span<std::byte> target, std::uint64_t
         if (got < 0 && errno == EINTR) continue;
         if (got < 0 && errno == EAGAIN) return false;
         if (got < 0) return fail_errno(errno, "read");
-        if (got == 0 || way_ == Way::Plain) return fail(ENODATA, "the file is too short");
+        if (way_ == Way::Plain) return fail(ENODATA, "the file is too short");
         return false; // the rest is not at hand, or not there at all: the slow way will tell
     }
 }

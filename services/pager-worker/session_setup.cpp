@@ -72,7 +72,7 @@ Result<OpenSession> open_session(StartMessage start, FailureReason& reason) {
     // After the lock: the mapping is as large as the guest and would not fit RLIMIT_MEMLOCK.
     source.map_when_unchecked();
     reason = FailureReason::Resources;
-    THAW_TRY(DemandReads reads, DemandReads::create(source, regions.largest_page()));
+    THAW_TRY(DemandReads reads, DemandReads::create(regions.largest_page()));
     reason = FailureReason::None;
     return OpenSession{
         std::move(start), std::move(memory), std::move(regions), std::move(source), std::move(reads)

@@ -144,7 +144,7 @@ Result<> Worker::prepare(Fd channel, const WorkerOptions& options) {
 
 void Worker::connect_parts() {
     background_.set_registered(engine_->has_registered_buffer());
-    reads_.set_reader([this](const ReadRequest& request) { return engine_->read(request); });
+    reads_.connect(source_, [this](const ReadRequest& request) { return engine_->read(request); });
     background_.set_hooks({
         .read =
             [this](ReadRequest request) {
@@ -303,13 +303,16 @@ Result<> Worker::loop() {
             {handler_.next_deadline(), channel_->next_deadline(), background_.next_deadline()}
         );
         THAW_TRY(const EngineEvents events, engine_->wait(deadline));
-        state.heartbeat_ns.store(now_ns(), std::memory_order_relaxed);
+        // A fault that was just read brings the time with it: looking costs as much as a lookup.
+        const std::uint64_t batch = handler_.batch_time();
+        const std::uint64_t now = batch != 0 ? batch : now_ns();
+        state.heartbeat_ns.store(now, std::memory_order_relaxed);
         if (events.vmm_exited) {
             channel_->send(protocol::encode(ControlType::VmmExited), now_ns());
             return {};
         }
         if (!events.reads.empty()) take_reads(events.reads);
-        handler_.serve();
+        handler_.serve(now);
         if (events.channel || channel_->next_deadline() != kNever) {
             THAW_TRY(const bool quit, attend_channel(events.channel));
             if (quit) return {};

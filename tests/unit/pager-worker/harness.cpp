@@ -75,9 +75,16 @@ bool TestImage::matches(const void* bytes, std::uint64_t page) {
     return true;
 }
 
-TestImage::TestImage(std::uint64_t size)
-    : size_(size), memory_(::memfd_create("image", MFD_CLOEXEC)),
-      map_(::memfd_create("map", MFD_CLOEXEC)) {
+TestImage::TestImage(std::uint64_t size, const char* folder) : size_(size) {
+    const auto make = [&](const char* name) {
+        return Fd(
+            folder == nullptr ? ::memfd_create(name, MFD_CLOEXEC)
+                              : ::open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)
+        );
+    };
+    memory_ = make("image");
+    map_ = make("map");
+    must_be(memory_ && map_, "make the files of an image");
     for (std::size_t i = 0; i < id_.size(); ++i)
         id_[i] = static_cast<std::uint8_t>(i + 1);
     must_be(::ftruncate(memory_.get(), static_cast<off_t>(size)) == 0, "size the image");
@@ -116,8 +123,28 @@ void TestImage::flip(std::uint64_t page) const {
     must_be(::pwrite(memory_.get(), &byte, 1, at) == 1, "write the image");
 }
 
+void TestImage::cool() const {
+    for (const int fd : {memory_.get(), map_.get()}) {
+        must_be(::fsync(fd) == 0, "sync the image");
+        must_be(::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0, "drop the image's pages");
+    }
+}
+
 void TestImage::truncate(std::uint64_t size) const {
     must_be(::ftruncate(memory_.get(), static_cast<off_t>(size)) == 0, "truncate the image");
+}
+
+void TestImage::restore_end() const {
+    for (std::uint64_t page = identify(memory_.get()).value().size / kPage; page < pages();
+         ++page) {
+        std::array<std::uint64_t, kPage / 8> words;
+        for (std::size_t i = 0; i < words.size(); ++i)
+            words[i] = word(page, i);
+        must_be(
+            ::pwrite(memory_.get(), words.data(), kPage, static_cast<off_t>(page * kPage)) == kPage,
+            "write the image"
+        );
+    }
 }
 
 // ---- guest -----------------------------------------------------------------------------------

@@ -33,7 +33,10 @@ bool eventually(
 // A memory file with a pattern that names each page, zero pages in runs, and its memory.map.
 class TestImage {
 public:
-    explicit TestImage(std::uint64_t size);
+    // In memory, or in unnamed files of `folder`.
+    explicit TestImage(std::uint64_t size, const char* folder = nullptr);
+    // Drops what the page cache has of the files: the next reads wait for the disk.
+    void cool() const;
 
     std::uint64_t size() const { return size_; }
     std::uint64_t pages() const { return size_ / kPage; }
@@ -50,6 +53,7 @@ public:
     // Flips a byte of the page in the memory file; again to put it right.
     void flip(std::uint64_t page) const;
     void truncate(std::uint64_t size) const;
+    void restore_end() const; // after truncate(): whole again
 
 private:
     std::uint64_t size_;

@@ -86,6 +86,70 @@ TEST_P(Serve, UncheckedFromTheMapping) {
     EXPECT_EQ(broker.counters().pages_zero, image.pages() / 8);
 }
 
+// Bytes that a disk must be waited for are read beside everything else.
+TEST_P(Serve, FromAColdDisk) {
+    const TestImage image(64 << 20, "/var/tmp");
+    for (const std::uint32_t flags : {0U, protocol::kFlagUnchecked}) {
+        image.cool();
+        const Guest guest({.size = 64 << 20});
+        auto with = options();
+        with.flags = flags;
+        Broker broker(image, guest, std::move(with));
+        auto worker = broker.start_ready();
+        std::atomic<std::uint64_t> wrong = 0;
+        std::vector<std::thread> threads;
+        for (unsigned t = 0; t < 6; ++t)
+            threads.emplace_back([&, t] {
+                std::mt19937_64 random(t);
+                for (int i = 0; i < 700; ++i) {
+                    const std::uint64_t page = random() % image.pages();
+                    wrong += TestImage::matches(guest.address(page), page) ? 0 : 1;
+                }
+            });
+        for (auto& thread : threads)
+            thread.join();
+        EXPECT_EQ(wrong, 0U);
+        EXPECT_EQ(broker.state().failure.reason, 0U);
+        EXPECT_TRUE(eventually([&] {
+            return broker.state().oldest_fault_ns == 0 && broker.state().source_slow == 0;
+        }));
+        EXPECT_GT(broker.counters().bytes_read, 0U);
+    }
+}
+
+TEST_P(Serve, ColdFileThatEndsTooEarlyOrIsRotten) {
+    const TestImage image(16 << 20, "/var/tmp");
+    image.flip(100);
+    image.truncate((16 << 20) - 2 * kPage);
+    image.cool();
+    const Guest guest({.size = 16 << 20});
+    Broker broker(image, guest, options());
+    auto worker = broker.start_ready();
+    std::vector<std::thread> touchers;
+    for (const std::uint64_t page : {std::uint64_t{100}, image.pages() - 1}) {
+        std::thread toucher([&guest, page] {
+            EXPECT_TRUE(TestImage::matches(guest.address(page), page));
+        });
+        const auto message = worker.receive(protocol::ControlType::Failed);
+        ASSERT_TRUE(message) << message.error().message();
+        EXPECT_EQ(message->failed.page_offset, page * kPage);
+        EXPECT_EQ(
+            message->failed.reason, page == 100 ? protocol::FailureReason::Checksum
+                                                : protocol::FailureReason::SourceTruncated
+        );
+        EXPECT_TRUE(TestImage::matches(guest.address(page - 3), page - 3));
+        touchers.push_back(std::move(toucher)); // released below, when the file is put right
+    }
+    EXPECT_EQ(broker.state().stop_pending, 1U);
+    worker.kill();
+    image.flip(100);
+    image.restore_end();
+    worker = broker.start_ready();
+    EXPECT_TRUE(TestImage::matches(guest.address(100), 100));
+    for (auto& toucher : touchers)
+        toucher.join();
+}
+
 TEST_P(Serve, WithoutAMap) {
     const TestImage image(kSize);
     const Guest guest({.size = kSize});

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
@@ -113,12 +114,26 @@ private:
     std::mt19937_64 random_;
 };
 
-TEST_P(Survive, WorkersKilledAtRandomMoments) {
+// Kills workers while three threads touch, write and free pages. `ahead`: with a working set being
+// replayed and, behind it, every page being brought in, all of it begun anew by each successor.
+void kill_workers(const char* engine, BrokerOptions with, bool ahead) {
     const unsigned kills = kills_wanted();
     const HangGuard guard(60 + kills / 10);
     const TestImage image(kSize);
     const Guest guest({.size = kSize, .split = 24 << 20});
-    Broker broker(image, guest, options());
+    if (ahead) {
+        std::vector<std::uint32_t> pages;
+        for (std::uint32_t page = 0; page < image.pages(); page += page % 5 == 0 ? 1 : 4)
+            pages.push_back(page);
+        std::shuffle(pages.begin(), pages.end(), std::mt19937_64(3));
+        with.working_set = image.working_set(pages);
+    }
+    Broker broker(image, guest, std::move(with));
+    if (ahead) {
+        // So slow that it lasts for all of them.
+        broker.memory().set_prefetch({.enabled = true, .rate = (20ULL << 26) / (kills + 1)});
+        broker.memory().request_populate(true);
+    }
     auto worker = broker.start_ready();
 
     Findings findings;
@@ -148,10 +163,23 @@ TEST_P(Survive, WorkersKilledAtRandomMoments) {
     EXPECT_EQ(findings.wrong, 0U);
     EXPECT_TRUE(eventually([&] { return broker.state().oldest_fault_ns == 0; }));
     std::printf(
-        "%s: %u kills, %lu operations, %lu faults, %lu messages replayed, %lu EAGAIN\n", GetParam(),
-        kills, findings.operations.load(), broker.counters().faults.load(),
-        broker.counters().replayed_messages.load(), broker.counters().again.load()
+        "%s%s: %u kills, %lu operations, %lu faults, %lu messages replayed, %lu EAGAIN, %lu pages "
+        "ahead\n",
+        engine, ahead ? " with replay" : "", kills, findings.operations.load(),
+        broker.counters().faults.load(), broker.counters().replayed_messages.load(),
+        broker.counters().again.load(), broker.counters().replay_pages.load()
     );
+    if (ahead) {
+        EXPECT_GT(broker.counters().replay_pages, 0U);
+    }
+}
+
+TEST_P(Survive, WorkersKilledAtRandomMoments) {
+    kill_workers(GetParam(), options(), false);
+}
+
+TEST_P(Survive, WorkersKilledWhileTheyReplay) {
+    kill_workers(GetParam(), options(), true);
 }
 
 // The messages that a worker had read and not acted upon, laid into the ring by hand.

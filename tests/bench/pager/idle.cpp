@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+// What workers cost that have nothing to do, and what one death costs the guest.
+
+#include "core/file.hpp"
+#include "measures.hpp"
+#include "rig.hpp"
+
+#include <fmt/format.h>
+
+#include <atomic>
+#include <memory>
+#include <random>
+#include <thread>
+
+namespace thaw::bench {
+
+namespace {
+
+using nlohmann::json;
+
+// The sum of the numbers behind `key` in a file of "key: number" lines.
+std::uint64_t sum_of(const std::string& text, std::string_view key) {
+    std::uint64_t sum = 0;
+    for (std::size_t at = 0; (at = text.find(key, at)) != std::string::npos; at += key.size())
+        sum += std::strtoull(text.c_str() + text.find(':', at) + 1, nullptr, 10);
+    return sum;
+}
+
+std::string proc(pid_t pid, const char* file) {
+    return must(read_file(fmt::format("/proc/{}/{}", pid, file)), file);
+}
+
+std::uint64_t switches(pid_t pid) {
+    return sum_of(proc(pid, "status"), "ctxt_switches");
+}
+
+} // namespace
+
+json measure_idle(const Options& options) {
+    json report;
+    const Image image(options.folder, 64 << 20, [](std::uint64_t page) { return page % 8 == 0; });
+    for (const std::string engine : {"io_uring", "epoll"}) {
+        std::vector<std::unique_ptr<Guest>> guests;
+        std::vector<std::unique_ptr<Worker>> workers;
+        std::vector<double> created;
+        for (unsigned i = 0; i < options.idle_workers; ++i) {
+            guests.push_back(std::make_unique<Guest>(image.size()));
+            const std::uint64_t before = now_ns();
+            workers.push_back(
+                std::make_unique<Worker>(image, *guests.back(), WorkerSetup{.engine = engine})
+            );
+            created.push_back(static_cast<double>(now_ns() - before) / 1e6);
+        }
+        for (std::uint64_t page = 0; page < image.pages(); page += 3)
+            static_cast<void>(*guests.front()->at(page));
+        std::this_thread::sleep_for(std::chrono::seconds(5));
+        std::uint64_t before = 0;
+        for (const auto& worker : workers)
+            before += switches(worker->pid());
+        std::this_thread::sleep_for(std::chrono::seconds(options.idle_seconds));
+        std::uint64_t after = 0;
+        for (const auto& worker : workers)
+            after += switches(worker->pid());
+        report["idle_wakeups_per_s"][engine] =
+            static_cast<double>(after - before) / options.idle_seconds;
+        report["worker_private_kib"][engine] =
+            sum_of(proc(workers.front()->pid(), "smaps_rollup"), "Private_");
+        report["worker_start_ms"][engine] = median(created);
+    }
+    return report;
+}
+
+json measure_blackout(const Options& options) {
+    const Image image(options.folder, 64 << 20, [](auto) { return false; });
+    json report;
+    for (const std::string engine : {"io_uring", "epoll"}) {
+        std::vector<std::uint64_t> longest;
+        std::mt19937_64 random(3);
+        for (unsigned kill = 0; kill < options.kills;) {
+            const Guest guest(image.size());
+            Worker worker(image, guest, {.engine = engine});
+            std::atomic<bool> stop = false;
+            std::atomic<std::uint64_t> worst = 0;
+            std::thread toucher([&] {
+                for (std::uint64_t page = 0; page < image.pages() && !stop; ++page) {
+                    const std::uint64_t before = now_ns();
+                    static_cast<void>(*guest.at(page * 7919 % image.pages()));
+                    const std::uint64_t took = now_ns() - before;
+                    if (took > worst) worst = took;
+                    std::this_thread::sleep_for(std::chrono::microseconds(20));
+                }
+                stop = true;
+            });
+            for (; kill < options.kills && !stop; ++kill) {
+                std::this_thread::sleep_for(std::chrono::microseconds(random() % 10'000));
+                worst = 0;
+                worker.replace();
+                std::this_thread::sleep_for(std::chrono::milliseconds(10));
+                longest.push_back(worst);
+            }
+            stop = true;
+            toucher.join();
+        }
+        report["blackout_ms"]["worker"][engine] = {
+            {"p50", percentile(longest, 0.5) / 1e6}, {"p99", percentile(longest, 0.99) / 1e6}
+        };
+    }
+    return report;
+}
+
+} // namespace thaw::bench
