@@ -89,6 +89,7 @@ void add_share_options(CLI::App& verb, ShareArguments& share) {
         ->type_name("N")
         ->check(number_check());
     verb.add_flag("--reconnectable", share.reconnectable, "The VMM connects again by itself");
+    verb.add_flag("--offer-tag", share.offer_tag, "The daemon tells the VMM its tag");
     add_choice(
         verb, "--on-loss", share.on_loss, "What becomes of the VM without the share",
         {"ignore", "stop"}

@@ -64,6 +64,7 @@ Result<> append_options(BusMessage& message, const ShareArguments& arguments) {
         {"ReadOnly", arguments.read_only},  {"Xattr", arguments.xattr},
         {"PosixAcl", arguments.posix_acl},  {"AllowMmap", arguments.allow_mmap},
         {"Writeback", arguments.writeback}, {"Reconnectable", arguments.reconnectable},
+        {"OfferTag", arguments.offer_tag},
     };
     for (const auto& [key, value] : texts)
         THAW_CHECK(append_text(message, key, *value));

@@ -36,6 +36,7 @@ struct ShareArguments {
     bool writeback = false;
     std::string threads;
     bool reconnectable = false;
+    bool offer_tag = false;
     std::string on_loss;
     bool force = false; // of remove
 };

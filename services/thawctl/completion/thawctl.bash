@@ -24,7 +24,7 @@ _thawctl() {
     local share_verbs='add open list status remove raise-limit drop-caches'
     local share_options='--read-only --file-handles --limit --on-low-limit --memory-high --cache --sandbox
         --user --socket-user --socket-group --translate-uid --translate-gid --xattr --posix-acl --allow-mmap
-        --writeback --threads --reconnectable --on-loss --unit'
+        --writeback --threads --reconnectable --offer-tag --on-loss --unit'
     local reserve_verbs='status release'
     local globals='--json --no-pager --no-legend --no-ask-password --image-root --help --version'
     local verb='' sub='' name='' i

@@ -132,6 +132,7 @@ complete -c thawctl -n "$new_share" -l allow-mmap -d 'Shared mappings without a 
 complete -c thawctl -n "$new_share" -l writeback -d 'The guest may write later'
 complete -c thawctl -n "$new_share" -l threads -x -d 'Threads of the daemon'
 complete -c thawctl -n "$new_share" -l reconnectable -d 'The VMM connects again by itself'
+complete -c thawctl -n "$new_share" -l offer-tag -d 'The daemon tells the VMM its tag'
 complete -c thawctl -n "$new_share" -l on-loss -x -a 'ignore stop' -d 'What becomes of the VM without it'
 complete -c thawctl -n "$new_share" -l unit -x -d 'Unit of the VM'
 complete -c thawctl -n "$of_share open" -l name -x -d 'Name to keep it under'

@@ -63,6 +63,7 @@ class Guest:
     """A client of one share. Requests are methods: guest.read(path="a"), guest.walk(), ..."""
 
     def __init__(self, lab, socket):
+        self._lab, self._socket = lab, socket
         self._process = lab.popen([CLIENT, socket], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                   text=True, bufsize=1)
         self.greeting = self._answer("connect")
@@ -102,7 +103,8 @@ class Guest:
 
     def kill(self):
         """As a VMM that dies: the connection breaks without a word."""
-        self._process.kill()
+        # The process that we started is nsenter; its child is what the daemon sees.
+        self._lab.run(["pkill", "-KILL", "-f", f"^{CLIENT} {self._socket}"])
         self.close()
 
     def close(self):

@@ -77,17 +77,18 @@ TEST_F(ShareVerbs, AddPassesItsOptions) {
          "squash-host:0:0:1",
          "--threads",
          "4",
-         "--on-loss=stop"}
+         "--on-loss=stop",
+         "--offer-tag"}
     );
     EXPECT_EQ(result.exit_code, 0) << result.err;
     EXPECT_TRUE(has(result.out, "/run/thaw/shares/web:src.sock")) << result.out;
     ASSERT_EQ(fake_->calls.size(), 1U);
     EXPECT_EQ(
-        fake_->calls[0],
-        "AddShare web src /srv/src Cache=\"never\" InodeFileHandles=\"mandatory\" "
-        "LimitNOFILE=20000 MemoryHigh=67108864 OnLoss=\"stop\" OnLowLimit=\"degraded\" "
-        "ReadOnly=true Sandbox=\"chroot\" ThreadPoolSize=4 "
-        "TranslateUid=[\"map:1000:1001:1\",\"squash-host:0:0:1\"]"
+        fake_->calls[0], "AddShare web src /srv/src Cache=\"never\" InodeFileHandles=\"mandatory\" "
+                         "LimitNOFILE=20000 MemoryHigh=67108864 OfferTag=true OnLoss=\"stop\" "
+                         "OnLowLimit=\"degraded\" "
+                         "ReadOnly=true Sandbox=\"chroot\" ThreadPoolSize=4 "
+                         "TranslateUid=[\"map:1000:1001:1\",\"squash-host:0:0:1\"]"
     );
 }
 

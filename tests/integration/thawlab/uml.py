@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""A guest with a real kernel: user-mode Linux as a process of a lab, with shares as its devices."""
+
+import os
+import subprocess
+
+from .build import SOURCE_ROOT, find_builddir
+from .container import Mount
+
+GUEST = "/opt/thaw-guest"
+# What the kernel starts: mounts the shares named on its command line below /mnt, runs /script.
+_INIT = """#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin
+mkdir -p /proc /sys /dev /mnt
+mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
+insmod /fuse.ko; insmod /virtiofs.ko
+for tag in $(sed -n 's/.*thaw.tags=\\([^ ]*\\).*/\\1/p' /proc/cmdline | tr , ' '); do
+    mkdir -p "/mnt/$tag"
+    mount -t virtiofs "$tag" "/mnt/$tag" || echo "no share $tag"
+done
+echo ---- begin
+sh /script 2>&1
+echo "---- end $?"
+poweroff -f
+"""
+
+
+def fetch():
+    """The folder with the kernel, fetched once per build folder; RuntimeError if it cannot be."""
+    folder = os.path.join(find_builddir(), "guest")
+    script = os.path.join(SOURCE_ROOT, "tests", "virtiofs", "fetch-guest")
+    done = subprocess.run([script, folder], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, check=False, timeout=300)
+    if done.returncode != 0:
+        raise RuntimeError(f"no guest kernel: {done.stdout[-2000:]}")
+    return folder
+
+
+def mount(folder):
+    return Mount(folder, GUEST, read_only=True)
+
+
+def run_guest(lab, sockets, script, timeout=120.0):
+    """Boots a guest with shares {tag: socket}, runs the script; (its status, what it printed)."""
+    work = lab.run(["mktemp", "-d", "/dev/shm/guest-XXXXXX"], check=True).out.strip()
+    lab.run(["cp", "-a", f"{GUEST}/root/.", work], check=True)
+    lab.write(f"{work}/init", _INIT, 0o755)
+    lab.write(f"{work}/script", script)
+    lab.run(["sh", "-c", f"cd {work} && find . | cpio -o -H newc --quiet | gzip -1 >{work}.cpio"],
+            check=True)
+    devices = [f"virtio_uml.device={path}:26" for path in sockets.values()]
+    try:
+        result = lab.run([f"{GUEST}/linux", "mem=256M", f"initrd={work}.cpio", "con=null",
+                          "con0=fd:0,fd:1", "root=/dev/ram0", "rdinit=/init", "quiet",
+                          f"thaw.tags={','.join(sockets)}", *devices],
+                         env={"TMPDIR": "/dev/shm", "HOME": work}, timeout=timeout)
+    finally:
+        lab.run(["rm", "-rf", work, f"{work}.cpio"])
+    text = result.out.replace("\r", "")
+    _, _, rest = text.partition("---- begin\n")
+    printed, mark, status = rest.rpartition("---- end ")
+    if not mark:
+        raise AssertionError(f"the guest did not come to its end:\n{text[-3000:]}{result.err}")
+    return int(status.split()[0]), printed

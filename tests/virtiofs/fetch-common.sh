@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=bash
+# Sourced by fetch-daemons and fetch-guest: packages of another suite of Debian, in a folder of their
+# own. apt checks their signatures as always; nothing is installed.
+
+# The mirror this machine uses itself.
+mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' |
+    grep -v -e security | head -n 1)
+mirror=${mirror:-$(sed -n 's/^URIs: *\([^ ]*\).*/\1/p' /etc/apt/sources.list.d/debian.sources |
+    head -n 1)}
+[ -n "$mirror" ] || { echo "fetch: apt knows no mirror of Debian" >&2 && exit 1; }
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+
+# fetch SUITE WORK PACKAGE...: the packages of a suite, unpacked to WORK/root.
+fetch() {
+    local suite=$1 work=$2
+    shift 2
+    mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/debs" "$work/root"
+    : >"$work/status"
+    echo "deb [signed-by=$keyring] $mirror $suite main" >"$work/sources.list"
+    local options=(-qq
+        -o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=/dev/null
+        -o "Dir::State::lists=$work/lists" -o "Dir::Cache=$work/cache"
+        -o "Dir::State::status=$work/status" -o APT::Sandbox::User=root
+        -o Acquire::Languages=none -o Acquire::Retries=3 -o Acquire::http::Timeout=30)
+    apt-get "${options[@]}" update
+    (cd "$work/debs" && apt-get "${options[@]}" download "$@")
+    local deb
+    for deb in "$work"/debs/*.deb; do
+        dpkg-deb --extract "$deb" "$work/root"
+    done
+    rm -rf "$work/lists" "$work/cache" "$work/debs" "$work/status" "$work/sources.list"
+}
