@@ -44,6 +44,7 @@ constexpr std::array kHints{
     Hint{"does not support file handles", LogHint::HandlesOff},
     Hint{"Waiting for daemon failed", LogHint::ProtocolError},
     Hint{"vu_panic", LogHint::ProtocolError},
+    Hint{"fv_panic", LogHint::ProtocolError},
     Hint{"ERROR", LogHint::Error},
 };
 

@@ -79,6 +79,7 @@ private:
     void on_adopted_unit(const UnitState& unit);
     void on_service(const UnitState& unit);
     void daemon_ended(const UnitState& unit);
+    void await_last_words(unsigned looks);
     void conclude();
     void follow(const Follow& next);
     void restart();
@@ -134,6 +135,7 @@ private:
     bool ending_daemon_ = false;
     UnitState end_;
     bool protocol_error_logged_ = false;
+    bool goodbye_logged_ = false;
     bool error_logged_ = false;
     std::string last_error_;
     std::deque<Microseconds> restarts_; // within the interval

@@ -14,13 +14,15 @@ namespace {
 
 // What a daemon said last reaches the journal a moment after its end.
 constexpr Microseconds kLastWords = 150 * kUsecPerMsec;
+// So often it is looked for when the journal is late: a Rust daemon that ends well always says why.
+constexpr unsigned kLooksForWords = 15;
 
 } // namespace
 
 // ---- start ----------------------------------------------------------------------------------
 
 void Share::bring_up(const Source* source) {
-    protocol_error_logged_ = error_logged_ = false;
+    protocol_error_logged_ = error_logged_ = goodbye_logged_ = false;
     last_error_.clear();
     bring_up_ = std::make_unique<ShareBringUp>(
         context_, record_, source, [this](Result<ShareBringUp::Up> up) { on_up(std::move(up)); }
@@ -99,6 +101,7 @@ void Share::on_adopted_unit(const UnitState& unit) {
             const auto hint = read_log_line(line);
             protocol_error_logged_ |= hint == LogHint::ProtocolError;
             error_logged_ |= hint == LogHint::Error;
+            goodbye_logged_ |= hint == LogHint::Disconnected;
         });
     if (!replayed) log_debug(log_fields(), "{}: {}", id_, replayed.error().message());
     if (unit.is_gone() || unit.main_pid <= 0) {
@@ -141,8 +144,18 @@ void Share::daemon_ended(const UnitState& unit) {
     if (!record_.options.reconnectable)
         stopping_ =
             context_.systemd.stop_unit(socket_unit_, "replace", [](const Result<std::string>&) {});
-    auto timer =
-        context_.loop.add_timer(kLastWords, [this] { conclude(); }, "share-end", priority::kTimer);
+    await_last_words(kLooksForWords);
+}
+
+void Share::await_last_words(unsigned looks) {
+    const auto look = [this, looks] {
+        const bool silent = !goodbye_logged_ && !protocol_error_logged_ && !error_logged_;
+        const bool should_speak =
+            record_.connected && record_.dialect != Dialect::C && end_.exec_main_status == 0;
+        if (silent && should_speak && looks > 1) return await_last_words(looks - 1);
+        conclude();
+    };
+    auto timer = context_.loop.add_timer(kLastWords, look, "share-end", priority::kTimer);
     THAW_INVARIANT(timer.has_value());
     timer_ = std::move(*timer);
 }
@@ -261,6 +274,7 @@ void Share::on_log(const std::string& line) {
     if (hint == LogHint::None) return;
     if (bring_up_) bring_up_->on_log(hint, line);
     if (hint == LogHint::ProtocolError) protocol_error_logged_ = true;
+    if (hint == LogHint::Disconnected) goodbye_logged_ = true;
     if (hint == LogHint::Error || hint == LogHint::ProtocolError) {
         error_logged_ = true;
         last_error_ = line;

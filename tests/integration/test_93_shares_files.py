@@ -84,6 +84,16 @@ class Files(ShareTestCase):
                 getattr(guest, how)()
                 self.assert_nothing_left("web", "gone")
 
+    def test_what_is_no_message(self):
+        guest = self.guest(self.share("web", "junk", f"{DATA}/files"))
+        guest.look(path="d0")
+        self.wait_property("web", "junk", "State", "connected")
+        guest.garbage()
+        self.wait_property("web", "junk", "State", "failed")
+        share = self.properties("web", "junk")
+        self.assertEqual((share["Result"], share["ErrorName"]),
+                         ("protocol-error", "org.thaw.shares1.Error.ProtocolError"))
+
     def test_in_use_is_not_removed_unless_forced(self):
         guest = self.guest(self.share("web", "used", f"{DATA}/files"))
         self.wait_property("web", "used", "State", "connected")

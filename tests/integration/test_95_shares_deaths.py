@@ -149,16 +149,6 @@ class Deaths(FailureTestCase):
         self.lab.run(["systemctl", "start", SUPERVISOR], check=True)
         self.assert_nothing_left("web", "files")
 
-    def test_what_is_no_message(self):
-        guest = self.guest(self.share("web", "junk", f"{DATA}/files"))
-        guest.look(path="d0")
-        self.wait_property("web", "junk", "State", "connected")
-        guest.garbage()
-        self.wait_property("web", "junk", "State", "failed")
-        share = self.properties("web", "junk")
-        self.assertEqual((share["Result"], share["ErrorName"]),
-                         ("protocol-error", "org.thaw.shares1.Error.ProtocolError"))
-
     def test_the_vms_end_is_the_shares_end(self):
         self.lab.run(["systemd-run", "--unit=vm-of-the-test", "sleep", "600"], check=True)
         self.addCleanup(self.lab.run, ["systemctl", "stop", "vm-of-the-test"])

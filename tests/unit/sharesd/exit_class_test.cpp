@@ -111,6 +111,10 @@ TEST(ReadLogLine, KnowsWhatMatters) {
     EXPECT_EQ(
         read_log_line("ERROR virtiofsd] Waiting for daemon failed: x"), LogHint::ProtocolError
     );
+    EXPECT_EQ(
+        read_log_line("fv_panic: libvhost-user: Error: too big message request: -1"),
+        LogHint::ProtocolError
+    );
     EXPECT_EQ(read_log_line("ERROR virtiofsd] something else"), LogHint::Error);
     EXPECT_EQ(read_log_line("INFO virtiofsd] nothing"), LogHint::None);
     EXPECT_EQ(read_log_line(""), LogHint::None);
