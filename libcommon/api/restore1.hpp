@@ -22,6 +22,7 @@ inline constexpr const char* kActionRestore = "org.thaw.restore1.restore-instanc
 inline constexpr const char* kActionStop = "org.thaw.restore1.stop-instance";
 inline constexpr const char* kActionCancel = "org.thaw.restore1.cancel-job";
 inline constexpr const char* kActionRecord = "org.thaw.restore1.record-image";
+inline constexpr const char* kActionSnapshot = "org.thaw.restore1.snapshot-instance";
 inline constexpr const char* kActionSetPolicy = "org.thaw.restore1.set-policy";
 
 namespace error {
@@ -86,6 +87,10 @@ inline constexpr std::string_view kImageBusy = "org.thaw.restore1.Error.ImageBus
 inline constexpr std::string_view kDriveWritable = "org.thaw.restore1.Error.DriveWritable";
 // The VM touched nothing, or the runs have no page in common.
 inline constexpr std::string_view kNothingRecorded = "org.thaw.restore1.Error.NothingRecorded";
+// An image of that name exists.
+inline constexpr std::string_view kImageExists = "org.thaw.restore1.Error.ImageExists";
+// The VMM could not write the VM out.
+inline constexpr std::string_view kSnapshotFailed = "org.thaw.restore1.Error.SnapshotFailed";
 } // namespace error
 
 // Every error name with the errno it stands for; register_bus_errors() takes it.
@@ -121,6 +126,8 @@ inline constexpr std::array kErrors{
     BusErrorName{error::kImageBusy, EBUSY},
     BusErrorName{error::kDriveWritable, EROFS},
     BusErrorName{error::kNothingRecorded, ENODATA},
+    BusErrorName{error::kImageExists, EEXIST},
+    BusErrorName{error::kSnapshotFailed, EIO},
 };
 
 } // namespace thaw::restore1

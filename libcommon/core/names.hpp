@@ -39,6 +39,7 @@ inline constexpr const char* kWorkersUnit = "thaw-pager-workers.service";
 
 namespace paths {
 inline constexpr const char* kImages = "/var/lib/thaw/images";
+inline constexpr const char* kSnapshots = "/var/lib/thaw/snapshots";
 inline constexpr const char* kVmRuntime = "/run/thaw/vm";
 inline constexpr const char* kRestoreRuntime = "/run/thaw/restore";
 inline constexpr const char* kPagerRuntime = "/run/thaw/pager";

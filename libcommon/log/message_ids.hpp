@@ -38,6 +38,10 @@ inline constexpr std::string_view kPolicyChanged = "98c4d33cb862d0326af7746d222e
 inline constexpr std::string_view kRecordDone = "3a7be19c44d34a0d8f7a2f6f1c6d40e2";
 // An image could not be recorded.
 inline constexpr std::string_view kRecordFailed = "c1d6b5f2e8a94d43b6a5a3ce79c0d18b";
+// An image was made of a running VM.
+inline constexpr std::string_view kSnapshotDone = "5e6c0b7b1d3f4a8a9f61c8e2d0b74a97";
+// No image could be made of a running VM.
+inline constexpr std::string_view kSnapshotFailed = "b0a4c7d92e5f4c1b8d3e6f7a9c2b1d04";
 // A caller was refused.
 inline constexpr std::string_view kAccessDenied = "10032659bf4f4163c119a0070f10a9a0";
 // A pager session was made.

@@ -11,6 +11,7 @@
 #include "job.hpp"
 #include "record_job.hpp"
 #include "restore_job.hpp"
+#include "snapshot_job.hpp"
 #include "writer_pause.hpp"
 
 #include <systemd/sd-bus-vtable.h>
@@ -65,6 +66,7 @@ private:
     Result<> method_restore(BusMessage message);
     Result<> method_stop(BusMessage message);
     Result<> method_record(BusMessage message);
+    Result<> method_snapshot(BusMessage message);
     Result<> method_cancel(BusMessage message);
     Result<> method_get_job(BusMessage message);
     Result<> method_get_instance(BusMessage message);
@@ -93,6 +95,9 @@ private:
     Result<> may_restore(const std::string& name, const std::string& image) const;
     void accept_record(
         BusMessage& message, const std::string& image, const RecordRequest& request, uid_t uid
+    );
+    void accept_snapshot(
+        BusMessage& message, const std::string& name, const std::string& image, uid_t uid
     );
     Result<> may_record(const std::string& image) const;
     std::string recording_name(std::uint32_t job) const;
@@ -149,6 +154,7 @@ private:
     std::vector<std::uint32_t> queue_;
     std::set<std::uint32_t> running_restores_;
     std::vector<std::uint32_t> interrupted_; // restores that a restart of ours met at work
+    std::vector<std::uint32_t> interrupted_snapshots_;
     std::map<std::uint32_t, EventSource> retention_;
     std::vector<std::unique_ptr<Instance>> dead_instances_;
     std::vector<std::unique_ptr<Job>> dead_jobs_;

@@ -199,6 +199,10 @@ const sd_bus_vtable* Manager::vtable() {
             SD_BUS_RESULT("u", id, "o", job), (bus_method<M, &M::method_record>), kFree
         ),
         SD_BUS_METHOD_WITH_ARGS(
+            "SnapshotInstance", SD_BUS_ARGS("s", name, "s", image, "a{sv}", options, "t", flags),
+            SD_BUS_RESULT("u", id, "o", job), (bus_method<M, &M::method_snapshot>), kFree
+        ),
+        SD_BUS_METHOD_WITH_ARGS(
             "CancelJob", SD_BUS_ARGS("u", id), SD_BUS_NO_RESULT, (bus_method<M, &M::method_cancel>),
             kFree
         ),

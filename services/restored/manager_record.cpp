@@ -108,6 +108,51 @@ void Manager::accept_record(
     );
 }
 
+// ---- snapshots ------------------------------------------------------------------------------
+
+Result<> Manager::method_snapshot(BusMessage message) {
+    const char *name = nullptr, *image = nullptr;
+    std::uint64_t flags = 0;
+    THAW_CHECK(message.read("ss", &name, &image));
+    THAW_CHECK(for_each_property(message, [](std::string_view key) -> Result<> {
+        return fail_named(kErrorInvalidArgs, EINVAL, "unknown option {}", key);
+    }));
+    THAW_CHECK(message.read("t", &flags));
+    if (flags != 0) return fail_named(kErrorInvalidArgs, EINVAL, "unknown flags {:#x}", flags);
+    if (!is_valid_image_name(image))
+        return fail_named(error::kInvalidName, EINVAL, "\"{}\" is no name of an image", image);
+    THAW_TRY(const auto uid, message.sender_uid());
+    authorize(
+        message, restore1::kActionSnapshot, name,
+        [this, message, vm = std::string(name), to = std::string(image), uid]() mutable {
+            accept_snapshot(message, vm, to, uid);
+        }
+    );
+    return {};
+}
+
+void Manager::accept_snapshot(
+    BusMessage& message, const std::string& name, const std::string& image, uid_t uid
+) {
+    auto* instance = find_instance(name);
+    if (instance == nullptr)
+        return message.reply_error(
+            Error(error::kNoSuchInstance, ENXIO, fmt::format("no VM \"{}\" is on the books", name))
+        );
+    if (!instance->is_live() || instance->has_job() || instance->is_cleaning())
+        return message.reply_error(Error(
+            error::kInstanceBusy, EBUSY,
+            fmt::format("{} is {}", name, kInstanceStateNames.name(instance->state()))
+        ));
+    const auto record = new_job(JobKind::Snapshot, uid);
+    instance->set_job(record);
+    answer_with_job(
+        message, add_job(std::make_unique<SnapshotJob>(context_, record, *instance, image))
+    );
+}
+
+// ---- VMs that are only watched --------------------------------------------------------------
+
 Result<Job*>
 Manager::restore_for_recording(const std::string& name, const std::string& image, uid_t uid) {
     if (find_instance(name) != nullptr) return fail(EEXIST, "a VM {} is on the books", name);

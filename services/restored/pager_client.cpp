@@ -308,6 +308,21 @@ PagerHandle PagerClient::read_number(
     return std::make_unique<Call>(bus_, std::move(message), std::move(answered), kReadLimit);
 }
 
+PagerHandle PagerClient::change_session(
+    const std::string& name, const char* member, std::function<void(Result<>)> handler
+) {
+    auto message =
+        bus_.new_call(pager1::kBusName, session_path(name), pager1::kSessionInterface, member);
+    if (message)
+        if (auto filled = message->append("t", std::uint64_t{0}); !filled)
+            message = std::unexpected(std::move(filled).error());
+    auto answered = [handler = std::move(handler)](Result<BusMessage> reply) {
+        if (!reply) return handler(std::unexpected(std::move(reply).error()));
+        handler({});
+    };
+    return std::make_unique<Call>(bus_, std::move(message), std::move(answered), kCallLimit);
+}
+
 PagerHandle
 PagerClient::take_recording(const std::string& name, std::function<void(Result<Fd>)> handler) {
     auto message = bus_.new_call(

@@ -92,6 +92,10 @@ public:
         const std::string& name, const char* property,
         std::function<void(Result<std::uint64_t>)> handler
     );
+    // Session.Complete, Quiesce or Resume.
+    [[nodiscard]] PagerHandle change_session(
+        const std::string& name, const char* member, std::function<void(Result<>)> handler
+    );
     // What was recorded so far, as a memfd of image/access_log.hpp's raw form.
     [[nodiscard]] PagerHandle
     take_recording(const std::string& name, std::function<void(Result<Fd>)> handler);

@@ -7,6 +7,8 @@
 #include "manager.hpp"
 #include "record_files.hpp"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 
 namespace thaw::restore {
@@ -53,6 +55,7 @@ void RecordJob::start() {
 std::optional<Failure> RecordJob::check_image() {
     const auto opened = context().images.open(image());
     if (!opened) return image_failure(opened.error());
+    page_size_ = opened->manifest.page_size;
     for (const auto& drive : opened->manifest.drives)
         if (!drive.read_only && drive.path.starts_with('/') && !request_.allow_writes)
             return Failure{
@@ -175,13 +178,29 @@ void RecordJob::on_stopped() {
     if (canceled_) return conclude({.name = error::kCanceled, .message = "canceled on request"});
     if (failure_) return conclude(*failure_);
     if (run_ < request_.runs) return begin_run();
-    write();
+    reserve();
 }
 
 // ---- the files ------------------------------------------------------------------------------
 
-void RecordJob::write() {
+// The working set is at most as large as the first recording; its entries are four bytes.
+void RecordJob::reserve() {
     set_state(JobState::Sealing);
+    struct stat status{};
+    (void)fstat(recordings_.front().log.get(), &status);
+    const auto pages = static_cast<std::uint64_t>(status.st_size) / sizeof(std::uint32_t);
+    guard_ = context().guard.admit(
+        context().images.root(), pages * page_size_, fmt::format("recording of {}", image()),
+        [this](Result<guard::Admission> admitted) {
+            if (!admitted)
+                return conclude({.name = error::kNoSpace, .message = admitted.error().message()});
+            room_ = std::move(*admitted);
+            write();
+        }
+    );
+}
+
+void RecordJob::write() {
     set_stage("write");
     written_ = std::make_shared<Written>();
     std::vector<Fd> logs;
@@ -263,6 +282,7 @@ Result<> RecordJob::cancel() {
         (void)child_->cancel();
     } else {
         pager_.reset();
+        guard_.reset();
         end_run(std::nullopt);
     }
     return {};

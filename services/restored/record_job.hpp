@@ -47,6 +47,7 @@ private:
     void stop_vm();
     void on_stopped();
     // ---- after the last one
+    void reserve();
     void write();
     void on_written(Result<> written);
     void conclude(const Failure& failure);
@@ -55,6 +56,7 @@ private:
 
     RecordRequest request_;
     unsigned run_ = 0; // counts from 1
+    std::uint64_t page_size_ = 0;
     bool canceled_ = false;
     std::optional<Failure> failure_;
     std::optional<SettleDetector> detector_;
@@ -68,6 +70,8 @@ private:
     Job* child_ = nullptr; // the manager's, which keeps it longer than we need it
     EventSource timer_;
     PagerHandle pager_;
+    guard::GuardHandle guard_;
+    std::optional<guard::Admission> room_;
     struct Written;
     std::shared_ptr<Written> written_;
     std::unique_ptr<BackgroundTask> writing_;

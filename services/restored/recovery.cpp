@@ -64,6 +64,12 @@ void Manager::add_recorded(const Record& record) {
         add_job(std::make_unique<StopJob>(context_, job, instance));
         return;
     }
+    if (job.kind == JobKind::Snapshot) {
+        add_job(std::make_unique<SnapshotJob>(context_, job, instance, std::string()));
+        std::erase(queue_, job.id); // as below
+        interrupted_snapshots_.push_back(job.id);
+        return;
+    }
     add_job(std::make_unique<RestoreJob>(context_, job, instance, RestoreOptions{}));
     std::erase(queue_, job.id); // it is recovered, not started
     interrupted_.push_back(job.id);
@@ -101,6 +107,13 @@ void Manager::take_up() {
     for (const auto id : std::exchange(interrupted_, {})) {
         running_restores_.insert(id);
         static_cast<RestoreJob&>(*jobs_.at(id)).recover();
+    }
+    for (const auto id : std::exchange(interrupted_snapshots_, {})) {
+        auto& job = static_cast<SnapshotJob&>(*jobs_.at(id));
+        auto& instance = *instances_.at(job.instance());
+        instance.watch_unit();
+        if (instance.record().made.session) instance.watch_session();
+        job.recover();
     }
     for (const auto& name : std::exchange(leftover_recordings_, {}))
         stop_instance(*instances_.at(name), 0, "its recording was interrupted");

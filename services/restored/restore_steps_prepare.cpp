@@ -11,6 +11,7 @@
 #include "page_cache.hpp"
 #include "reserve/hint.hpp"
 #include "restore_job.hpp"
+#include "snapshot_job.hpp"
 #include "space.hpp"
 #include "unit_drop_in.hpp"
 
@@ -179,10 +180,17 @@ void RestoreJob::add_shares() {
 
 void RestoreJob::write_drop_in_step() {
     if (!make(&Made::drop_in)) return;
-    const auto text = drop_in_text(
+    auto text = drop_in_text(
         instance(), image_files_->manifest, fmt::format("{}/{}", context().images.root(), image()),
         !options_.shares.empty()
     );
+    if (!options_.recording) {
+        // Without it the VM runs as well; only a snapshot will be refused.
+        if (auto made = make_snapshot_folder(instance()); made)
+            text += fmt::format("BindPaths={}\n", snapshot_folder(instance()));
+        else
+            log_warning(log_fields(), "ignoring: {}", made.error().message());
+    }
     if (auto written = write_drop_in(paths::vm_drop_in(instance()), text); !written)
         return failed(file_failure(reserve::with_release_hint(written.error(), paths::kRuntimeUnits)
         ));

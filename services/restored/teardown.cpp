@@ -6,6 +6,7 @@
 #include "core/names.hpp"
 #include "event/priorities.hpp"
 #include "log/log.hpp"
+#include "snapshot_job.hpp"
 #include "unit_drop_in.hpp"
 
 #include <signal.h>
@@ -141,6 +142,7 @@ void Teardown::remove_shares() {
 void Teardown::remove_file(Undo undo) {
     const auto removed = undo == Undo::RemoveTicket ? remove_if_exists(paths::restore_ticket(vm_))
                                                     : remove_drop_in(paths::vm_drop_in(vm_));
+    if (undo == Undo::RemoveDropIn) remove_snapshot_folder(vm_);
     if (!removed) log_warning({{"THAW_INSTANCE", vm_}}, "ignoring: {}", removed.error().message());
 }
 

@@ -146,6 +146,16 @@ void describe_sessions(CLI::App& app, CommandLine& line) {
         line.run = [&line] { return verb_metrics(line.output); };
     });
 
+    auto* snapshot = app.add_subcommand("snapshot", "Make an image of a VM, which runs on");
+    snapshot->add_option("NAME", line.snapshot.name, "Name of the VM")
+        ->required()
+        ->check(vm_name());
+    snapshot->add_option("IMAGE", line.snapshot.image, "Name of the new image")->required();
+    snapshot->add_flag("--no-block", line.snapshot.no_block, "Only queue the job");
+    snapshot->callback([&line] {
+        line.run = [&line] { return verb_snapshot(line.snapshot, line.output); };
+    });
+
     auto& session = line.session;
     auto* complete = app.add_subcommand("complete", "Load all memory of a VM, then let it go");
     complete->add_option("NAME", session.name, "Name of the VM")->required()->check(vm_name());

@@ -5,7 +5,7 @@ import os
 import time
 import unittest
 
-from thawlab import main_pid, unit, wait_for
+from thawlab import journal, main_pid, unit, wait_for
 from thawlab.vms import VmTestCase
 
 _ROUNDS = 300 if os.environ.get("THAW_SOAK") else 8
@@ -112,6 +112,49 @@ class Survival(VmTestCase):
         self.wait_new_worker("reexec", old)
         self.assert_unhurt("reexec", vmm)
 
+    def test_upgrade_to_a_newly_built_binary(self):
+        self.busy_vm("upgraded")
+        vmm, worker = main_pid(self.lab, self.unit("upgraded")), self.worker("upgraded")
+        # Programs of another build in the place of those that run: new files, other bytes.
+        for program in ("thaw-pagerd", "thaw-pager-worker", "thaw-restored"):
+            path = self.lab.run(["systemctl", "show", "-P", "ExecStart", BROKER]).out
+            folder = path.split("path=")[1].split("/thaw-pagerd")[0]
+            self.lab.run(["sh", "-c", f"cp {folder}/{program} {folder}/{program}.new && "
+                          f"printf new >> {folder}/{program}.new && "
+                          f"mv {folder}/{program}.new {folder}/{program}"], check=True)
+        self.lab.run(["systemctl", "daemon-reload"], check=True)
+        self.lab.run(["systemctl", "restart", BROKER, "thaw-restored.service"], check=True)
+        wait_for(lambda: self.worker("upgraded") == worker, 10, "the old worker's adoption")
+        self.kill(worker)  # its successor is of the new build
+        new = self.wait_new_worker("upgraded", worker)
+        image = os.readlink(self.lab.path(f"/proc/{new}/exe"))
+        self.assertNotIn("deleted", image)
+        wait_for(lambda: "upgraded" in self.instances(), 10, "the VM on the books")
+        self.assert_unhurt("upgraded", vmm)
+
+    def test_waiting_session_lives_through_a_restart_and_fails_at_a_stop(self):
+        self.profile("waits", api_delay_ms=2500)
+        _, path = self.start_job("waits")
+        wait_for(lambda: "waits" in self.sessions(), 5, "the session")
+        self.lab.run(["systemctl", "restart", BROKER], check=True)
+        wait_for(lambda: "waits" in self.sessions(), 5, "its adoption")
+        self.assertEqual(self.wait_job(path)[0], "done")
+        self.assert_memory_right("waits")
+
+        self.profile("stopped", api_delay_ms=2500)
+        _, path = self.start_job("stopped")
+        wait_for(lambda: "stopped" in self.sessions(), 5, "the session")
+        self.lab.run(["systemctl", "stop", "thaw-pagerd.socket", BROKER], check=True)
+        try:
+            self.assert_memory_right("waits")  # served on
+            result, _, message = self.wait_job(path)
+            self.assertEqual(result, "failed", message)
+        finally:
+            self.lab.run(["systemctl", "start", "thaw-pagerd.socket", BROKER], check=True)
+        self.assert_nothing_left("stopped")
+        wait_for(lambda: [e for e in journal(self.lab, "THAW_INSTANCE=stopped")
+                          if "the pager was stopped" in str(e.get("MESSAGE"))], 5, "BrokerStopped")
+
     def test_workers_leave_the_brokers_control_group(self):
         self.busy_vm("group")
         def group():
@@ -139,6 +182,25 @@ class SafeMode(VmTestCase):
         self.assertFalse(refused.ok)
         self.assertIn("SafeMode", refused.err)
         self.assert_memory_right("safe")
+
+
+class Limits(VmTestCase):
+    """Limits of a broker are named errors, and hurt nobody who is there."""
+
+    @classmethod
+    def prepare(cls, lab):
+        super().prepare(lab)
+        lab.write("/etc/thaw/pagerd.conf.d/50-test.conf", "[Pager]\nMaxSessions=2\n")
+
+    def test_too_many_sessions(self):
+        for name in ("one", "two"):
+            self.assertTrue(self.restore(name).ok)
+        refused = self.restore("three")
+        self.assertFalse(refused.ok)
+        self.assertIn("MaxSessions= is reached", refused.err)
+        self.assert_nothing_left("three")
+        for name in ("one", "two"):
+            self.assert_memory_right(name)
 
 
 class GivenUp(VmTestCase):

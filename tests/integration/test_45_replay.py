@@ -158,6 +158,41 @@ class Leaving(VmTestCase):
         self.assert_memory_right("still")
 
 
+class Snapshot(VmTestCase):
+    """thawctl snapshot: an image of a VM that runs on."""
+
+    IMAGES = {"small": {"memory_mib": 64, "zero_percent": 20}}
+
+    def tearDown(self):
+        super().tearDown()
+        self.lab.run(["thawctl", "image", "rm", "copy"])
+
+    def test_snapshot_of_a_half_restored_vm(self):
+        self.assertTrue(self.restore("first").ok)
+        self.start_guest("first", pattern="random", vcpus=2, write_percent=50, touches=500)
+        vmm = main_pid(self.lab, self.unit("first"))
+        made = self.lab.run(["thawctl", "snapshot", "first", "copy"], timeout=120)
+        self.assertTrue(made.ok, str(made))
+        self.assertEqual(main_pid(self.lab, self.unit("first")), vmm)
+        self.assert_memory_right("first")
+        self.assertTrue(self.lab.run(["thawctl", "image", "verify", "copy"]).ok)
+        self.assertEqual(os.listdir(self.lab.path("/var/lib/thaw/snapshots/first")), [])
+        self.assertTrue(self.restore("second", "copy").ok)
+        self.assert_running("second")
+        self.assertTrue(self.lab.run(["thawctl", "stop", "first"]).ok)
+        self.assertFalse(self.lab.exists("/var/lib/thaw/snapshots/first"))
+
+    def test_failure_is_undone(self):
+        self.profile("refused", api_error={"PUT /snapshot/create": "no such thing"})
+        self.assertTrue(self.restore("refused").ok)
+        made = self.lab.run(["thawctl", "snapshot", "refused", "copy"], timeout=120)
+        self.assertFalse(made.ok)
+        self.assertIn("no such thing", made.err)
+        self.assertFalse(self.lab.exists(f"{IMAGES}/copy"))
+        self.assertEqual(self.instances()["refused"][2], "running")
+        self.assert_memory_right("refused")
+
+
 class Watching(VmTestCase):
     """top, metrics and the metrics socket."""
 

@@ -19,7 +19,7 @@ _thawctl() {
         cur=${words[cword]}
         prev=${words[cword - 1]}
     fi
-    local verbs='restore stop list jobs sessions top metrics status complete quiesce prefetch cancel policy pause resume doctor image share cache df reserve'
+    local verbs='restore stop snapshot list jobs sessions top metrics status complete quiesce prefetch cancel policy pause resume doctor image share cache df reserve'
     local image_verbs='import seal record verify list show rm clean'
     local share_verbs='add open list status remove raise-limit drop-caches'
     local share_options='--read-only --file-handles --limit --on-low-limit --memory-high --cache --sandbox
@@ -97,7 +97,7 @@ _thawctl() {
         options+=' --no-block --ignore-missing'
         [[ -z $name ]] && choices=$(__thawctl_column list)
         ;;
-    complete)
+    snapshot | complete)
         options+=' --no-block'
         [[ -z $name ]] && choices=$(__thawctl_column list)
         ;;

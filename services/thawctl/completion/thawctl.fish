@@ -17,7 +17,7 @@ function __thawctl_jobs
     thawctl jobs --no-legend --no-pager --no-ask-password 2>/dev/null | string trim | string split -f 1 ' '
 end
 
-set -l verbs restore stop list jobs sessions top metrics status complete quiesce prefetch cancel policy pause resume doctor image share cache df reserve
+set -l verbs restore stop snapshot list jobs sessions top metrics status complete quiesce prefetch cancel policy pause resume doctor image share cache df reserve
 set -l share_verbs add open list status remove raise-limit drop-caches
 set -l image_verbs import seal record verify list show rm clean
 set -l no_verb "not __fish_seen_subcommand_from $verbs"
@@ -37,6 +37,7 @@ complete -c thawctl -n "$no_verb" -a stop -d 'Stop a VM'
 complete -c thawctl -n "$no_verb" -a list -d 'List VMs'
 complete -c thawctl -n "$no_verb" -a jobs -d 'List jobs at work'
 complete -c thawctl -n "$no_verb" -a sessions -d 'List pager sessions'
+complete -c thawctl -n "$no_verb" -a snapshot -d 'Make an image of a VM'
 complete -c thawctl -n "$no_verb" -a top -d 'Show what the pager does, live'
 complete -c thawctl -n "$no_verb" -a metrics -d 'Print OpenMetrics text'
 complete -c thawctl -n "$no_verb" -a complete -d 'Load all memory of a VM'
@@ -67,7 +68,7 @@ complete -c thawctl -n "$restore" -l memory-backend -x -a 'auto uffd file' -d 'H
 complete -c thawctl -n "$restore" -l prefetch -x -a 'yes no' -d 'Load pages ahead'
 complete -c thawctl -n "$restore" -l load-timeout -x -d 'Limit for loading'
 complete -c thawctl -n "$restore" -l network-override -x -d 'IFACE=DEV'
-complete -c thawctl -n '__fish_seen_subcommand_from restore stop complete record' -l no-block -d 'Do not wait'
+complete -c thawctl -n '__fish_seen_subcommand_from restore stop snapshot complete record' -l no-block -d 'Do not wait'
 set -l ahead '__fish_seen_subcommand_from restore prefetch'
 complete -c thawctl -n "$ahead" -l prefetch-rate -x -d 'Bytes per second'
 complete -c thawctl -n "$ahead" -l replay-budget -x -d 'Of the working set'
