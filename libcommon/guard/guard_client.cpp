@@ -98,8 +98,9 @@ public:
     }
 
 private:
-    void
-    read_properties(std::string object, const std::function<void(Result<VolumeView>)>& handler) {
+    void read_properties(
+        const std::string& object, const std::function<void(Result<VolumeView>)>& handler
+    ) {
         ask(get_all(bus_, object), [object, handler](Result<BusMessage> reply) {
             if (!reply) return handler(std::unexpected(std::move(reply).error()));
             auto view = read_volume(*reply);
@@ -147,6 +148,7 @@ GuardClient::find_volume(const std::string& path, std::function<void(Result<Volu
 
 GuardHandle GuardClient::admit(
     const std::string& path, std::uint64_t bytes, const std::string& why,
+    // NOLINTNEXTLINE(performance-unnecessary-value-param): several answers keep a copy
     std::function<void(Result<Admission>)> handler
 ) {
     auto question = std::make_unique<Question>(bus_);

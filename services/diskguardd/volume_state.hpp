@@ -34,7 +34,8 @@ public:
     void set_problem(std::optional<std::string> problem) { problem_ = std::move(problem); }
 
     bool known() const { return space_.has_value(); }
-    const reserve::Space& space() const { return *space_; }
+    // As measured last; zeros before known().
+    reserve::Space space() const { return space_.value_or(reserve::Space{}); }
     const std::optional<reserve::Measurement>& measured() const { return measured_; }
     const std::optional<reserve::Plan>& plan() const { return plan_; }
     const reserve::RearmDecision& rearm() const { return rearm_; }
@@ -50,8 +51,8 @@ public:
     Microseconds next_poll() const;
 
 private:
-    Room bytes_room() const { return {space_->total, space_->available}; }
-    Room inodes_room() const { return {space_->inodes_total, space_->inodes_available}; }
+    Room bytes_room() const { return {space().total, space().available}; }
+    Room inodes_room() const { return {space().inodes_total, space().inodes_available}; }
 
     const Config& config_;
     std::optional<reserve::Space> space_;
