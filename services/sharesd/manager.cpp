@@ -44,8 +44,8 @@ Manager::Manager(DaemonContext daemon, LoadedConfig loaded)
                              Share& share, BusMessage message
                          ) { return request_raise_limit(share, std::move(message)); },
           .drop_caches = [this](
-                             Share& share, BusMessage message
-                         ) { return request_drop_caches(share, std::move(message)); },
+                             Share& share, const BusMessage& message
+                         ) { return request_drop_caches(share, message); },
           .ended = [this](Share& share, std::string_view result) { on_ended(share, result); },
       } {}
 
@@ -145,7 +145,7 @@ void Manager::refuse(const AddRequest& request, const Error& error, const BusMes
     message.reply_error(error);
 }
 
-void Manager::add(AddRequest request, BusMessage message) {
+void Manager::add(AddRequest request, const BusMessage& message) {
     if (auto room = check_room(request); !room) return refuse(request, room.error(), message);
     probe_.ask([this, request = std::move(request), message](const Result<FoundDaemon>& daemon) {
         if (!daemon) return refuse(request, daemon.error(), message);
@@ -225,7 +225,7 @@ void Manager::add_with(const AddRequest& request, const FoundDaemon& daemon, Bus
     shares_.emplace(added.id(), std::move(share));
     by_service_.emplace(added.service(), &added);
     added.start(
-        std::move(source), std::move(command),
+        std::move(source), command,
         [this, &added, message](const Result<>& started) mutable {
             on_started(added, started, message);
         }

@@ -40,7 +40,7 @@ public:
 private:
     // manager.cpp
     Result<> check_room(const AddRequest& request) const;
-    void add(AddRequest request, BusMessage message);
+    void add(AddRequest request, const BusMessage& message);
     void add_with(const AddRequest& request, const FoundDaemon& daemon, BusMessage message);
     Result<> plan(
         const AddRequest& request, const FoundDaemon& daemon, Source& source, Record& record,
@@ -76,7 +76,7 @@ private:
     Result<> method_list(BusMessage message);
     Result<> request_remove(Share& share, BusMessage message);
     Result<> request_raise_limit(Share& share, BusMessage message);
-    Result<> request_drop_caches(Share& share, BusMessage message);
+    Result<> request_drop_caches(const Share& share, const BusMessage& message);
     void do_remove(const std::string& id, std::uint64_t flags, const BusMessage& message);
     Result<> append_version(BusMessage& reply) const;
     Result<> append_shares(BusMessage& reply) const;

@@ -132,15 +132,15 @@ Result<> Manager::request_raise_limit(Share& share, BusMessage message) {
     return {};
 }
 
-Result<> Manager::request_drop_caches(Share& share, BusMessage message) {
+Result<> Manager::request_drop_caches(const Share& share, const BusMessage& message) {
     authorize(
         message, shares1::kActionAdjust, share.record().vm,
-        [this, message, id = share.id()]() mutable {
+        [this, call = BusMessage(message), id = share.id()]() mutable {
             auto* found = find(id);
             auto done = found ? found->drop_caches()
                               : fail_named(error::kNoSuchShare, ENXIO, "{} is gone", id);
-            if (!done) return message.reply_error(done.error());
-            (void)message.reply_empty();
+            if (!done) return call.reply_error(done.error());
+            (void)call.reply_empty();
         }
     );
     return {};
@@ -153,6 +153,7 @@ Result<> Manager::method_get(BusMessage message) {
     return message.reply("o", share->path().c_str());
 }
 
+// NOLINTNEXTLINE(performance-unnecessary-value-param): the signature of all methods
 Result<> Manager::method_list(BusMessage message) {
     THAW_TRY(auto reply, message.new_reply());
     THAW_CHECK(reply.open_container('a', "(ssssso)"));

@@ -90,7 +90,7 @@ Result<> Share::write_files(const std::vector<std::string>& command) {
     return write_drop_in(drop_in_path(folder, service_), service_drop_in_text(units));
 }
 
-void Share::start(Source source, std::vector<std::string> command, Done done) {
+void Share::start(Source source, const std::vector<std::string>& command, Done done) {
     source_ = std::move(source);
     started_ = std::move(done);
     if (auto written = write_files(command); !written)

@@ -50,7 +50,7 @@ public:
 
     // First start. `done` hears Success with the share up, or why not and that nothing is left.
     using Done = std::function<void(Result<>)>;
-    void start(Source source, std::vector<std::string> command, Done done);
+    void start(Source source, const std::vector<std::string>& command, Done done);
     // After a restart of ours: takes up what is there.
     void adopt(Done done);
     // Ends it, whoever uses it. `done` hears StopFailed when it cannot be ended.
