@@ -146,7 +146,7 @@ BulkMover::Step BulkMover::step() {
     constexpr std::uint64_t kZeros = 10;
     Step all;
     for (std::uint64_t spent = 0; spent < kStepPages && is_ready();) {
-        const bool zeros = earliest() == nullptr && unread_->kind == Piece::Kind::Zero;
+        const bool zeros = earliest() == nullptr && unread_ && unread_->kind == Piece::Kind::Zero;
         const Feed::Step made = install_some(kStepPages - spent);
         all.pages += made.result.pages;
         all.outcome = made.result.outcome;

@@ -83,8 +83,6 @@ Result<std::unique_ptr<ReaderThreads>> ReaderThreads::start() {
     return std::unique_ptr<ReaderThreads>(new ReaderThreads(leaked));
 }
 
-ReaderThreads::~ReaderThreads() = default;
-
 int ReaderThreads::fd() const {
     return shared_->event.get();
 }

@@ -21,7 +21,7 @@ public:
     static constexpr std::size_t kMostRequests = 128;
 
     static Result<std::unique_ptr<ReaderThreads>> start();
-    ~ReaderThreads();
+    ~ReaderThreads() = default;
     ReaderThreads(const ReaderThreads&) = delete;
     ReaderThreads& operator=(const ReaderThreads&) = delete;
 
