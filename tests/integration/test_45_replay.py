@@ -96,7 +96,7 @@ class Record(VmTestCase):
         self.assert_no_recording_vm()
 
     def test_idle_guest_writes_nothing(self):
-        self.default_profile(guest={"pattern": "none"})
+        self.default_profile(guest={"pattern": "none"}, device_touch_pages=0)
         done = self.record("--max=1s")
         self.assertFalse(done.ok)
         self.assertIn("NothingRecorded", done.err)
@@ -221,7 +221,7 @@ class Watching(VmTestCase):
         self.assertIn('thaw_session_faults_total{vm="busy",image="small"}', answer.out)
         self.assertTrue(answer.out.endswith("# EOF\n"))
         denied = self.lab.run(["curl", "-sS", "--unix-socket", "/run/thaw/metrics.sock",
-                               "http://localhost/metrics"], user="tester")
+                               "http://localhost/metrics"], user="nobody")
         self.assertNotEqual(denied.rc, 0)
 
     def test_metrics_start_nobody(self):
