@@ -213,11 +213,11 @@ TEST_F(Cache, AKilledRunLeavesNothingThatCounts) {
     // init we take their remains.
     ASSERT_EQ(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
     const auto killed = transport(
-        "killed",
-        "IFS= read -r a; IFS= read -r b; IFS= read -r c\n"
-        "mkfifo \"$0.pipe\"; setsid sh -c \"$1\" <\"$0.pipe\" & p=$!\n"
-        "{ printf '%s\\n' \"$a\" \"$b\" \"$c\"; head -c 1000000; sleep 0.3; } >\"$0.pipe\" &\n"
-        "sleep 0.3; kill -KILL -$p; wait $p; exit 9"
+        "killed", "IFS= read -r a; IFS= read -r b; IFS= read -r c\n"
+                  "mkfifo \"$0.pipe\"; setsid sh -c \"$1\" <\"$0.pipe\" & p=$!\n"
+                  "{ printf '%s\\n' \"$a\" \"$b\" \"$c\"; head -c 1000000; exec sleep 60; } "
+                  ">\"$0.pipe\" & w=$!\n"
+                  "sleep 0.3; kill -KILL -$p; wait $p; kill $w; exit 9"
     );
     const auto result = warm(killed, {"--timeout=5s"});
     EXPECT_EQ(result.exit_code, 5) << result.err;
