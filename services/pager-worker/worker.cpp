@@ -27,6 +27,10 @@ using protocol::WorkerPhase;
 
 namespace {
 
+// How often the heart beats while a source is waited for: often within the WorkerStuckSec= that the
+// broker may have.
+constexpr std::uint64_t kSlowSourceBeatNs = 50'000'000;
+
 LogFields log_fields(const SessionMemory& memory) {
     const auto& info = memory.info();
     return {
@@ -299,9 +303,12 @@ void Worker::take_reads(std::span<const ReadEnd> ends) {
 Result<> Worker::loop() {
     auto& state = memory_.state();
     for (;;) {
-        const auto deadline = std::min(
+        auto deadline = std::min(
             {handler_.next_deadline(), channel_->next_deadline(), background_.next_deadline()}
         );
+        // The broker is patient with a source that is slow as long as the heart beats.
+        if (state.source_slow.load(std::memory_order_relaxed) != 0)
+            deadline = std::min(deadline, now_ns() + kSlowSourceBeatNs);
         THAW_TRY(const EngineEvents events, engine_->wait(deadline));
         // A fault that was just read brings the time with it: looking costs as much as a lookup.
         const std::uint64_t batch = handler_.batch_time();

@@ -61,14 +61,17 @@ std::optional<Microseconds> RestartBudget::lost(Microseconds now) {
 }
 
 bool StuckDetector::observe(Microseconds now, const FaultSigns& signs) {
+    const bool beats = signs.heartbeat != heartbeat_;
+    if (beats || !beat_at_) beat_at_ = now;
     if (!signs.unread)
         unread_since_.reset();
-    else if (!unread_since_ || signs.heartbeat != heartbeat_)
+    else if (!unread_since_ || beats)
         unread_since_ = now;
     heartbeat_ = signs.heartbeat;
 
-    const auto patience =
-        signs.slow_source && limit_ < kInfinity / kSlowFactor ? limit_ * kSlowFactor : limit_;
+    // A worker that was stopped while it read claims for ever that its source is slow.
+    const bool waits = signs.slow_source && now - *beat_at_ <= limit_;
+    const auto patience = waits && limit_ < kInfinity / kSlowFactor ? limit_ * kSlowFactor : limit_;
     // A time in the future is a lie or a race and shows nothing.
     const auto waits_since = std::max(signs.oldest_fault, began_);
     if (signs.oldest_fault != 0 && waits_since <= now && now - waits_since > patience) return true;

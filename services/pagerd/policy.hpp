@@ -63,7 +63,8 @@ struct FaultSigns {
 // Judges one worker over time; a new one for each worker.
 class StuckDetector {
 public:
-    // A slow source lengthens the patience, it does not end it: the flag is the worker's own.
+    // A slow source lengthens the patience as long as the worker's heart beats; it does not end it:
+    // the flag is the worker's own.
     static constexpr unsigned kSlowFactor = 15;
 
     // `began`: when this worker took over. Older faults are its predecessor's.
@@ -76,6 +77,7 @@ private:
     Microseconds limit_;
     std::optional<Microseconds> unread_since_;
     std::uint64_t heartbeat_ = 0;
+    std::optional<Microseconds> beat_at_; // when the heart was last seen to beat
 };
 
 // ---- descriptor store --------------------------------------------------------------------------

@@ -87,9 +87,19 @@ TEST(StuckDetector, FaultsOfThePredecessorDoNotCount) {
 
 TEST(StuckDetector, SlowSourceHasMorePatienceNotEndless) {
     StuckDetector detector(100 * kSecond, 2 * kSecond);
-    const FaultSigns signs{.oldest_fault = 101 * kSecond, .slow_source = true};
-    EXPECT_FALSE(detector.observe(110 * kSecond, signs));
+    FaultSigns signs{.oldest_fault = 101 * kSecond, .slow_source = true};
+    for (auto second = 101; second <= 131; ++second, ++signs.heartbeat)
+        EXPECT_FALSE(detector.observe(second * kSecond, signs)) << second;
     EXPECT_TRUE(detector.observe(132 * kSecond, signs));
+}
+
+// It was stopped while it waited for a read: it says so for ever, and its heart stands still.
+TEST(StuckDetector, SlowSourceIsNoExcuseForAHeartThatStandsStill) {
+    StuckDetector detector(100 * kSecond, 2 * kSecond);
+    const FaultSigns signs{.oldest_fault = 101 * kSecond, .slow_source = true, .heartbeat = 7};
+    EXPECT_FALSE(detector.observe(101 * kSecond, signs));
+    EXPECT_FALSE(detector.observe(103 * kSecond, signs));
+    EXPECT_TRUE(detector.observe(104 * kSecond, signs));
 }
 
 TEST(StuckDetector, UnreadMessagesWhileTheHeartStandsStill) {
