@@ -150,8 +150,10 @@ void Share::daemon_ended(const UnitState& unit) {
 void Share::await_last_words(unsigned looks) {
     const auto look = [this, looks] {
         const bool silent = !goodbye_logged_ && !protocol_error_logged_ && !error_logged_;
-        const bool should_speak =
-            record_.connected && record_.dialect != Dialect::C && end_.exec_main_status == 0;
+        // The Rust ones say why they end well; the C one ends with 1 after a panic, which it tells,
+        // and after a stop, of which it says nothing.
+        const int speaks_with = record_.dialect == Dialect::C ? 1 : 0;
+        const bool should_speak = record_.connected && end_.exec_main_status == speaks_with;
         if (silent && should_speak && looks > 1) return await_last_words(looks - 1);
         conclude();
     };
