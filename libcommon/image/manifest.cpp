@@ -102,6 +102,17 @@ Result<std::vector<Drive>> parse_drives(const JsonView& root) {
     return drives;
 }
 
+Result<> parse_base(const JsonView& root, const JsonView& files, Manifest& manifest) {
+    THAW_TRY(const auto view, root.at("base"));
+    BaseImage base;
+    THAW_TRY(base.name, view.string("name"));
+    THAW_TRY(const auto id, view.string("id"));
+    THAW_TRY(base.id, parse_id(id));
+    manifest.base = std::move(base);
+    THAW_TRY(manifest.layers, parse_file(files, "layers"));
+    return {};
+}
+
 Result<Manifest> parse_members(const JsonView& root) {
     Manifest manifest;
     THAW_TRY(const auto id, root.string("id"));
@@ -115,6 +126,7 @@ Result<Manifest> parse_members(const JsonView& root) {
     THAW_TRY(manifest.state, parse_file(files, "state"));
     THAW_TRY(manifest.memory, parse_file(files, "memory"));
     THAW_TRY(manifest.memory_map, parse_file(files, "memory_map"));
+    if (root.has("base")) THAW_CHECK(parse_base(root, files, manifest));
     THAW_TRY(manifest.drives, parse_drives(root));
     THAW_TRY(manifest.vsock_path, root.string_or("vsock_path", ""));
     return manifest;
@@ -173,11 +185,18 @@ Result<> check_memory_size(std::uint64_t memory_size, std::uint64_t page_size) {
 Result<> check_manifest(const Manifest& manifest) {
     THAW_CHECK(check_settings(manifest));
     THAW_CHECK(check_memory_size(manifest.memory_size, manifest.page_size));
-    const std::array files{
+    std::vector files{
         std::pair{std::string_view("state"), &manifest.state},
         std::pair{std::string_view("memory"), &manifest.memory},
         std::pair{std::string_view("memory_map"), &manifest.memory_map}
     };
+    if (manifest.base) {
+        if (!is_valid_image_name(manifest.base->name))
+            return fail(EBADMSG, "base.name: not the name of an image");
+        if (manifest.base->id == manifest.id)
+            return fail(EBADMSG, "base.id: an image cannot be its own base");
+        files.emplace_back("layers", &manifest.layers);
+    }
     for (const auto& [what, record] : files) {
         if (!is_valid_image_name(record->name))
             return fail(
@@ -204,13 +223,16 @@ Result<Manifest> parse_manifest(std::string_view json) {
     const auto root = document->root();
     const auto format = root.unsigned_number("format_version");
     if (!format) return bad(format.error());
-    if (*format != kFormatVersion)
+    if (*format != kFormatVersion && *format != kDiffFormatVersion)
         return fail(
-            EPROTONOSUPPORT, "manifest: format version {} is unknown, this program reads {}",
-            *format, kFormatVersion
+            EPROTONOSUPPORT, "manifest: format version {} is unknown, this program reads {} and {}",
+            *format, kFormatVersion, kDiffFormatVersion
         );
     auto manifest = parse_members(root);
     if (!manifest) return bad(manifest.error());
+    // Who knows only the first version must not take a difference for a whole image.
+    if (manifest->base.has_value() != (*format == kDiffFormatVersion))
+        return fail(EBADMSG, "manifest: format version {} does not fit 'base'", *format);
     if (auto checked = check_manifest(*manifest); !checked) return bad(checked.error());
     return manifest;
 }
@@ -224,8 +246,8 @@ std::string format_manifest(const Manifest& manifest) {
              {"read_only", drive.read_only},
              {"shared", drive.shared}}
         );
-    const nlohmann::json value = {
-        {"format_version", kFormatVersion},
+    nlohmann::json value = {
+        {"format_version", manifest.base ? kDiffFormatVersion : kFormatVersion},
         {"id", format_id(manifest.id)},
         {"created", manifest.created},
         {"vmm", manifest.vmm},
@@ -239,6 +261,10 @@ std::string format_manifest(const Manifest& manifest) {
         {"drives", drives},
         {"vsock_path", manifest.vsock_path},
     };
+    if (manifest.base) {
+        value["base"] = {{"name", manifest.base->name}, {"id", format_id(manifest.base->id)}};
+        value["files"]["layers"] = file_json(manifest.layers);
+    }
     return json_dump(value, 4) + "\n";
 }
 

@@ -6,7 +6,9 @@
 #include "core/error.hpp"
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +16,8 @@
 namespace thaw::image {
 
 inline constexpr std::uint64_t kFormatVersion = 1;
+inline constexpr std::uint64_t kDiffFormatVersion = 2; // of an image with a base
+inline constexpr std::size_t kMaxLayers = 8;           // the image itself and its bases
 inline constexpr std::uint64_t kPageSize4K = 4096;
 inline constexpr std::uint64_t kPageSize2M = 2 << 20;
 
@@ -22,6 +26,7 @@ inline constexpr const char* kManifestFile = "image.json";
 inline constexpr const char* kMemoryMapFile = "memory.map";
 inline constexpr const char* kAccessLogFile = "access.log";   // optional
 inline constexpr const char* kWorkingSetFile = "working-set"; // optional
+inline constexpr const char* kLayersFile = "layers";          // with a base
 inline constexpr const char* kDefaultMemoryFile = "memory";
 inline constexpr const char* kDefaultStateFile = "vmstate";
 
@@ -42,6 +47,12 @@ struct Drive {
     bool shared = false; // may be used by several VMs at once (then it must be read_only)
 };
 
+// The image whose memory a difference is laid over.
+struct BaseImage {
+    std::string name;
+    ImageId id{};
+};
+
 struct Manifest {
     ImageId id{};
     std::string vmm = "firecracker"; // which VMM wrote it
@@ -51,6 +62,10 @@ struct Manifest {
     FileRecord state;
     FileRecord memory;
     FileRecord memory_map;
+    // A difference: the memory file holds some pages only, `layers` says which (layers.hpp).
+    // memory.map describes the whole memory all the same.
+    std::optional<BaseImage> base;
+    FileRecord layers; // only with a base
     std::vector<Drive> drives;
     std::string vsock_path;    // empty: none
     std::uint64_t created = 0; // µs since the epoch

@@ -10,6 +10,7 @@
 
 #include "core/fd.hpp"
 #include "image/manifest.hpp"
+#include "image/page_bitmap.hpp"
 
 #include <array>
 #include <cstddef>
@@ -94,6 +95,16 @@ std::uint64_t map_checksum(
 Result<std::vector<std::byte>> build_memory_map(
     int memory_fd, const ImageId& id,
     const std::function<bool(std::uint64_t, std::uint64_t)>& progress
+);
+
+// The map of an image that holds the pages of `present` itself and the others by its base, whose
+// map is `base`: one over the whole memory, so that whoever reads a page needs no other. Reads
+// those pages from `memory_fd` at their place in the memory and hands every run of them that is not
+// zero to `keep`. EBADMSG when the base's map is damaged.
+using KeepPages = std::function<Result<>(std::span<const std::byte>, std::uint64_t offset)>;
+Result<std::vector<std::byte>> build_layer_map(
+    int memory_fd, const ImageId& id, const MemoryMap& base, const PageBitmap& present,
+    const KeepPages& keep, const std::function<bool(std::uint64_t, std::uint64_t)>& progress
 );
 
 } // namespace thaw::image

@@ -60,6 +60,93 @@ std::vector<std::byte> assemble(
 
 } // namespace
 
+namespace {
+
+// The pages that a difference holds itself, in pieces.
+class LayerPass {
+public:
+    LayerPass(int memory_fd, std::vector<std::uint64_t>& pages, const KeepPages& keep)
+        : memory_fd_(memory_fd), pages_(pages), keep_(keep), buffer_(kReadSize) {
+        const std::vector<std::byte> zeros(kMapPageSize);
+        zero_hash_ = hash_page(zeros.data());
+    }
+
+    Result<> read(std::uint64_t first, std::uint64_t count, std::vector<bool>& zero) {
+        const auto part = std::span(buffer_).first(count * kMapPageSize);
+        if (auto read = pread_exact(memory_fd_, part, first * kMapPageSize); !read)
+            return std::unexpected(std::move(read).error().with_context("memory file"));
+        std::uint64_t kept = 0; // pages before `i` that are data and not handed on yet
+        for (std::uint64_t i = 0; i < count; ++i) {
+            const std::byte* page = &part[i * kMapPageSize];
+            const bool is_zero = is_zero_page(page);
+            zero[first + i] = is_zero;
+            pages_[first + i] = is_zero ? zero_hash_ : hash_page(page);
+            if (!is_zero) ++kept;
+            if (kept == 0 || (!is_zero && i + 1 < count)) continue;
+            const std::uint64_t begin = (is_zero ? i : i + 1) - kept;
+            THAW_CHECK(keep_(
+                part.subspan(begin * kMapPageSize, kept * kMapPageSize),
+                (first + begin) * kMapPageSize
+            ));
+            kept = 0;
+        }
+        return {};
+    }
+    static constexpr std::uint64_t kPages = kReadSize / kMapPageSize;
+
+private:
+    int memory_fd_;
+    std::vector<std::uint64_t>& pages_;
+    const KeepPages& keep_;
+    std::vector<std::byte> buffer_;
+    std::uint64_t zero_hash_ = 0;
+};
+
+// What the base says of all pages; what is the image's own is written over it.
+Result<>
+take_base(const MemoryMap& base, std::vector<std::uint64_t>& pages, std::vector<bool>& zero) {
+    for (std::uint64_t chunk = 0; chunk < base.chunk_count(); ++chunk)
+        if (!base.chunk_is_valid(chunk))
+            return fail(EBADMSG, "the base's memory.map: damaged page list of chunk {}", chunk);
+    for (std::uint64_t page = 0; page < pages.size(); ++page)
+        pages[page] = base.page_hash(page);
+    for (const auto& run : base.zero_runs())
+        for (std::uint64_t i = 0; i < run.page_count; ++i)
+            zero[run.first_page + i] = true;
+    return {};
+}
+
+} // namespace
+
+Result<std::vector<std::byte>> build_layer_map(
+    int memory_fd, const ImageId& id, const MemoryMap& base, const PageBitmap& present,
+    const KeepPages& keep, const std::function<bool(std::uint64_t, std::uint64_t)>& progress
+) {
+    const std::uint64_t count = present.pages();
+    if (base.page_count() != count)
+        return fail(EINVAL, "the base has {} pages, not {}", base.page_count(), count);
+    std::vector<std::uint64_t> pages(count);
+    std::vector<bool> zero(count);
+    THAW_CHECK(take_base(base, pages, zero));
+    LayerPass pass(memory_fd, pages, keep);
+    for (std::uint64_t page = 0; page < count;) {
+        if (progress && !progress(page * kMapPageSize, count * kMapPageSize))
+            return fail(ECANCELED, "canceled");
+        std::uint64_t run = present.run_length(page);
+        if (present.test(page)) {
+            run = std::min(run, LayerPass::kPages);
+            THAW_CHECK(pass.read(page, run, zero));
+        }
+        page += run;
+    }
+    if (progress && !progress(count * kMapPageSize, count * kMapPageSize))
+        return fail(ECANCELED, "canceled");
+    std::vector<ZeroRun> runs;
+    for (std::uint64_t page = 0; page < count; ++page)
+        if (zero[page]) add_zero_page(runs, page);
+    return assemble(id, pages, runs);
+}
+
 Result<std::vector<std::byte>> build_memory_map(
     int memory_fd, const ImageId& id,
     const std::function<bool(std::uint64_t, std::uint64_t)>& progress

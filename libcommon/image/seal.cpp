@@ -28,7 +28,6 @@ namespace {
 
 constexpr std::size_t kDigestBuffer = 256 << 10;
 constexpr std::size_t kGroupBuffer = 16 << 10;
-// As core/file.cpp names them.
 
 std::string digest_hex(const XXH128_hash_t& hash) {
     XXH128_canonical_t canonical;
@@ -83,14 +82,52 @@ Result<> sync_fd(int fd, std::string_view what) {
     return {};
 }
 
-Result<> write_map(int directory, int memory, Manifest& manifest, const Store::Progress& progress) {
-    auto map = build_memory_map(memory, manifest.id, progress);
+Result<FileRecord>
+write_record(int directory, const char* name, std::span<const std::byte> content) {
+    const std::string_view bytes(reinterpret_cast<const char*>(content.data()), content.size());
+    THAW_CHECK(write_file_atomic_at(directory, name, bytes, kFileMode, Durability::Disk));
+    return FileRecord{
+        name, content.size(), digest_hex(XXH3_128bits(content.data(), content.size()))
+    };
+}
+
+Result<> write_at(int fd, std::span<const std::byte> bytes, std::uint64_t offset) {
+    while (!bytes.empty()) {
+        const auto n = pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return fail_errno(errno, "write the memory file");
+        bytes = bytes.subspan(static_cast<std::size_t>(n));
+        offset += static_cast<std::uint64_t>(n);
+    }
+    return {};
+}
+
+// Fills the memory file of a difference and describes it.
+Result<std::vector<std::byte>>
+fill_layer(const LayerSource& layer, Manifest& manifest, const Store::Progress& progress) {
+    const auto& base = layer.base.manifest;
+    THAW_TRY(const auto map, MemoryMap::load(layer.base.memory_map.get(), base.id));
+    const auto keep = [&](std::span<const std::byte> bytes, std::uint64_t offset) {
+        return write_at(layer.target_fd, bytes, offset);
+    };
+    return build_layer_map(layer.memory_fd, manifest.id, map, layer.present, keep, progress);
+}
+
+Result<> write_maps(
+    int directory, int memory, Manifest& manifest, const Store::Progress& progress,
+    const LayerSource* layer
+) {
+    auto map = layer == nullptr ? build_memory_map(memory, manifest.id, progress)
+                                : fill_layer(*layer, manifest, progress);
     if (!map) return std::unexpected(std::move(map).error());
-    const std::string_view bytes(reinterpret_cast<const char*>(map->data()), map->size());
-    THAW_CHECK(write_file_atomic_at(directory, kMemoryMapFile, bytes, kFileMode, Durability::Disk));
-    const auto digest = digest_hex(XXH3_128bits(map->data(), map->size()));
-    manifest.memory_map = {kMemoryMapFile, map->size(), digest};
-    manifest.memory.digest = digest;
+    THAW_TRY(manifest.memory_map, write_record(directory, kMemoryMapFile, *map));
+    manifest.memory.digest = manifest.memory_map.digest;
+    if (layer == nullptr) return {};
+    const auto& base = layer->base;
+    manifest.base = BaseImage{base.name, base.manifest.id};
+    const auto* below = base.layer_table ? &*base.layer_table : nullptr;
+    THAW_TRY(const auto table, build_layers(manifest.id, base.manifest.id, below, layer->present));
+    THAW_TRY(manifest.layers, write_record(directory, kLayersFile, table));
     return {};
 }
 
@@ -156,7 +193,8 @@ Result<unsigned> remove_temporaries(int directory) {
 }
 
 Result<Manifest> seal_directory(
-    int directory, Manifest given, const Store::Progress& progress, Store::Warnings* warnings
+    int directory, Manifest given, const Store::Progress& progress, Store::Warnings* warnings,
+    const LayerSource* layer
 ) {
     THAW_CHECK(check_settings(given));
     auto& manifest = given;
@@ -173,13 +211,18 @@ Result<Manifest> seal_directory(
     THAW_TRY(manifest.id, random_id());
     manifest.created = now_realtime();
     THAW_TRY(manifest.state.digest, digest_file(state.get()));
-    THAW_CHECK(write_map(directory, memory.get(), manifest, progress));
+    THAW_CHECK(write_maps(directory, memory.get(), manifest, progress, layer));
     THAW_TRY(const auto map, open_regular(directory, kMemoryMapFile));
     THAW_CHECK(sync_fd(state.get(), manifest.state.name));
     THAW_CHECK(sync_fd(memory.get(), manifest.memory.name));
     THAW_CHECK(check_manifest(manifest));
 
-    const std::array fds{directory, state.get(), memory.get(), map.get()};
+    std::vector fds{directory, state.get(), memory.get(), map.get()};
+    Fd layers;
+    if (layer != nullptr) {
+        THAW_TRY(layers, open_regular(directory, kLayersFile));
+        fds.push_back(layers.get());
+    }
     THAW_CHECK(protect(fds, warnings));
     THAW_CHECK(write_file_atomic_at(
         directory, kManifestFile, format_manifest(manifest), kFileMode, Durability::Disk

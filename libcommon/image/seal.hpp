@@ -29,10 +29,26 @@ Result<std::uint64_t> size_of(int fd);
 
 // Removes what an interrupted write_file_atomic_at() left in `directory`; how many.
 Result<unsigned> remove_temporaries(int directory);
+// The manifest of a sealed image.
+Result<Manifest> load_manifest(int directory);
+// The directory of an image: ENOENT, ELOOP for a symlink, EBADMSG for anything else.
+Result<Fd> open_image_directory(int root, const std::string& name);
+// As Store::open().
+Result<OpenImage> open_image(int root, std::string_view name);
+
+// What a difference is made of. All of it outlives the call.
+struct LayerSource {
+    const OpenImage& base;
+    const PageBitmap& present;
+    int memory_fd; // the VMM's: pages at their place in the memory
+    int target_fd; // the image's memory file, empty and writable
+};
 // Reads state and memory, writes memory.map, sets ownership and modes, writes the manifest last:
-// with it the image exists.
+// with it the image exists. With `layer` the image is a difference: its memory file is filled
+// first.
 Result<Manifest> seal_directory(
-    int directory, Manifest given, const Store::Progress& progress, Store::Warnings* warnings
+    int directory, Manifest given, const Store::Progress& progress, Store::Warnings* warnings,
+    const LayerSource* layer = nullptr
 );
 
 } // namespace thaw::image

@@ -4,6 +4,7 @@
 
 #include "image/listing.hpp"
 #include "image/memory_map.hpp"
+#include "image/memory_reader.hpp"
 #include "image/seal.hpp"
 
 #include <fcntl.h>
@@ -26,7 +27,9 @@ Result<T> in_image(std::string_view name, Result<T> result) {
     return std::unexpected(std::move(result).error().with_context(fmt::format("image '{}'", name)));
 }
 
-Result<Fd> open_directory(int root, const std::string& name) {
+} // namespace
+
+Result<Fd> open_image_directory(int root, const std::string& name) {
     auto directory = open_beneath(root, name, O_RDONLY | O_DIRECTORY);
     if (directory) return directory;
     switch (directory.error().code()) {
@@ -55,6 +58,8 @@ Result<Manifest> load_manifest(int directory) {
     return parse_manifest(*text);
 }
 
+namespace {
+
 // Opens one file of a sealed image; ESTALE when it cannot be the sealed one.
 Result<Fd> open_record(int directory, const FileRecord& record) {
     auto fd = open_regular(directory, record.name);
@@ -76,11 +81,52 @@ Result<> check_record_digest(int fd, const FileRecord& record) {
     return {};
 }
 
+// An image below another one must be the very one that the other was made over.
+Result<Manifest> open_base(int root, const Manifest& above, BaseLayer& layer) {
+    const auto& base = *above.base;
+    auto directory = open_image_directory(root, base.name);
+    if (!directory && directory.error().code() == ENOENT)
+        return fail(ESTALE, "its base, image '{}', is missing", base.name);
+    if (!directory) return std::unexpected(std::move(directory).error());
+    THAW_TRY(auto manifest, load_manifest(directory->get()));
+    if (manifest.id != base.id)
+        return fail(
+            ESTALE, "its base, image '{}', is another one now: {} where it was made over {}",
+            base.name, format_id(manifest.id), format_id(base.id)
+        );
+    if (manifest.memory_size != above.memory_size || manifest.page_size != above.page_size)
+        return fail(EBADMSG, "its base, image '{}', has memory of another size", base.name);
+    layer = {.name = base.name, .id = base.id, .memory = Fd()};
+    THAW_TRY(layer.memory, open_record(directory->get(), manifest.memory));
+    return manifest;
+}
+
+Result<> open_layers(int root, OpenImage& image) {
+    const auto& own = image.manifest;
+    THAW_TRY(image.layers, open_record(image.directory.get(), own.layers));
+    THAW_TRY(image.layer_table, LayerTable::load(image.layers.get(), own.id));
+    const auto ids = image.layer_table->ids();
+    if (image.layer_table->page_count() != own.memory_size / kPageSize4K)
+        return fail(EBADMSG, "layers: made for another memory size");
+    Manifest above = own;
+    while (above.base && image.bases.size() < kMaxLayers) {
+        BaseLayer layer;
+        THAW_TRY(auto below, open_base(root, above, layer));
+        image.bases.push_back(std::move(layer));
+        above = std::move(below);
+    }
+    bool same = image.bases.size() + 1 == ids.size();
+    for (std::size_t i = 0; same && i < image.bases.size(); ++i)
+        same = image.bases[i].id == ids[i + 1];
+    if (!same) return fail(EBADMSG, "layers: names other images than those below it");
+    return {};
+}
+
 // Everything but the digests.
 Result<OpenImage> open_files(int root, std::string_view name) {
     OpenImage image;
     image.name = name;
-    THAW_TRY(image.directory, open_directory(root, image.name));
+    THAW_TRY(image.directory, open_image_directory(root, image.name));
     THAW_TRY(image.manifest, load_manifest(image.directory.get()));
     const auto& manifest = image.manifest;
     THAW_TRY(image.state, open_record(image.directory.get(), manifest.state));
@@ -89,6 +135,7 @@ Result<OpenImage> open_files(int root, std::string_view name) {
     // What cannot be opened, a symbolic link among others, is as good as not there.
     if (auto working_set = open_regular(image.directory.get(), kWorkingSetFile))
         image.working_set = std::move(*working_set);
+    if (manifest.base) THAW_CHECK(open_layers(root, image));
     return image;
 }
 
@@ -96,6 +143,8 @@ Result<OpenImage> open_checked(int root, std::string_view name) {
     THAW_TRY(auto image, open_files(root, name));
     THAW_CHECK(check_record_digest(image.state.get(), image.manifest.state));
     THAW_CHECK(check_record_digest(image.memory_map.get(), image.manifest.memory_map));
+    if (image.manifest.base)
+        THAW_CHECK(check_record_digest(image.layers.get(), image.manifest.layers));
     return image;
 }
 
@@ -137,6 +186,7 @@ Result<> verify_memory(const OpenImage& image, const Store::Progress& progress) 
     if (map.page_count() * kMapPageSize != image.manifest.memory_size)
         return fail(EBADMSG, "memory.map: made for another memory size");
     (void)posix_fadvise(image.memory.get(), 0, 0, POSIX_FADV_SEQUENTIAL); // a wish
+    const MemoryReader memory(image);
     std::vector<std::byte> buffer(kVerifyBuffer);
     const auto total = image.manifest.memory_size;
     for (std::uint64_t done = 0; done < total;) {
@@ -149,7 +199,7 @@ Result<> verify_memory(const OpenImage& image, const Store::Progress& progress) 
         }
         const auto part =
             std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), total - done));
-        THAW_CHECK(pread_exact(image.memory.get(), part, done));
+        THAW_CHECK(memory.read(part, done));
         THAW_CHECK(verify_pages(part, done / kMapPageSize, map));
         done += part.size();
     }
@@ -165,10 +215,14 @@ Result<Fd> Store::open_root() const {
     return root;
 }
 
+Result<OpenImage> open_image(int root, std::string_view name) {
+    return in_image(name, open_checked(root, name));
+}
+
 Result<OpenImage> Store::open(std::string_view name) const {
     THAW_CHECK(check_image_name(name));
     THAW_TRY(const auto root, open_root());
-    return in_image(name, open_checked(root.get(), name));
+    return open_image(root.get(), name);
 }
 
 Result<std::vector<Store::Entry>> Store::list() const {

@@ -5,14 +5,26 @@
 // Everything is opened beneath the root without following symlinks.
 
 #include "core/file.hpp"
+#include "image/layers.hpp"
 #include "image/manifest.hpp"
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace thaw::image {
+
+// The image has others laid over it, so it cannot be removed.
+inline constexpr std::string_view kErrorImageHasLayers = "org.thaw.restore1.Error.ImageHasLayers";
+
+// An image below a difference, down to the one that holds all of its memory.
+struct BaseLayer {
+    std::string name;
+    ImageId id{};
+    Fd memory; // read-only
+};
 
 // An opened image: descriptors pin the files, names no longer matter.
 struct OpenImage {
@@ -24,6 +36,10 @@ struct OpenImage {
     Fd memory_map; // read-only
     // Read-only; invalid when nothing was recorded. Not checked: whoever reads it does that.
     Fd working_set;
+    // Of a difference: the file "layers", loaded as well, and the images below, nearest first.
+    Fd layers;
+    std::optional<LayerTable> layer_table;
+    std::vector<BaseLayer> bases;
 };
 
 class Store {
@@ -31,10 +47,11 @@ public:
     explicit Store(std::string root) : root_(std::move(root)) {}
     const std::string& root() const { return root_; }
 
-    // Opens and checks what can be checked quickly: manifest, sizes, digest of state and
-    // memory.map. ENOENT no such image; EINVAL bad name; ELOOP a symlink; EBADMSG not sealed or
-    // damaged manifest; EPROTONOSUPPORT unknown format; ESTALE a file is not the sealed one
-    // (missing, truncated, replaced).
+    // Opens and checks what can be checked quickly: manifest, sizes, digest of state, memory.map
+    // and layers, and of a difference all images below it. ENOENT no such image; EINVAL bad name;
+    // ELOOP a symlink; EBADMSG not sealed or damaged manifest; EPROTONOSUPPORT unknown format;
+    // ESTALE a file is not the sealed one (missing, truncated, replaced), or an image below a
+    // difference is not the one it was made over.
     Result<OpenImage> open(std::string_view name) const;
 
     struct Entry {
@@ -56,6 +73,10 @@ public:
         // removes the originals once the image is published; a crash before that leaves them.
         bool move = false;
         Manifest manifest; // vmm, vmm_version, page_size, drives, vsock_path as given by the admin
+        // Not empty: the image becomes a difference to the one of that name. Only the pages of
+        // `present` are taken from the memory file, which is as long as the base's memory.
+        std::string base;
+        PageBitmap present;
     };
     // Copies (reflink where possible) into a hidden temporary directory, seals it, renames it into
     // place. A crash leaves only the temporary, which the next call or clean() removes.
@@ -74,7 +95,8 @@ public:
     ) const;
     // Reads all of the memory file against memory.map. ESTALE names the first bad page.
     Result<> verify(std::string_view name, const Progress& progress) const;
-    // Renames away, then deletes. ENOENT, EINVAL, EBUSY when it is being sealed.
+    // Renames away, then deletes. ENOENT, EINVAL, EBUSY when it is being sealed, or
+    // kErrorImageHasLayers (EBUSY) when others are laid over it.
     Result<> remove(std::string_view name) const;
     // Removes temporaries that a crash left; how many.
     Result<unsigned> clean() const;

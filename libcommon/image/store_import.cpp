@@ -6,6 +6,7 @@
 #include "image/store.hpp"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -70,6 +71,51 @@ void drop_source(const SourceFile& source, Store::Warnings* warnings) {
         warnings->push_back(fmt::format("{}: could not be removed", source.path));
 }
 
+// The image below, held against its removal for as long as `lock` lives.
+struct Base {
+    OpenImage image;
+    Fd lock;
+};
+
+Result<std::optional<Base>> open_base(int root, const Store::Source& source) {
+    if (source.base.empty()) return std::optional<Base>();
+    THAW_CHECK(check_image_name(source.base));
+    Base base;
+    THAW_TRY(base.lock, open_image_directory(root, source.base));
+    // Shared: several differences may be made over it at once.
+    if (flock(base.lock.get(), LOCK_SH | LOCK_NB) < 0)
+        return fail(EBUSY, "image '{}': another operation works on it", source.base);
+    THAW_TRY(base.image, open_image(root, source.base));
+    const auto& manifest = base.image.manifest;
+    if (manifest.page_size != source.manifest.page_size)
+        return fail(
+            EBADMSG, "the base has pages of {} bytes, not {}", manifest.page_size,
+            source.manifest.page_size
+        );
+    if (source.present.pages() != manifest.memory_size / kPageSize4K)
+        return fail(
+            EBADMSG, "the pages to take are of {} pages, the base has {}", source.present.pages(),
+            manifest.memory_size / kPageSize4K
+        );
+    if (base.image.bases.size() + 2 > kMaxLayers)
+        return fail(
+            EOVERFLOW, "image '{}' has {} layers already, more than {} are not read", source.base,
+            base.image.bases.size() + 1, kMaxLayers
+        );
+    return std::optional<Base>(std::move(base));
+}
+
+// The memory file of a difference, empty and as long as the guest's memory.
+Result<Fd> make_layer_file(int directory, std::uint64_t size) {
+    THAW_TRY(
+        auto target,
+        open_at(directory, kDefaultMemoryFile, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, kFileMode)
+    );
+    if (ftruncate(target.get(), static_cast<off_t>(size)) < 0)
+        return fail_errno(errno, "size the memory file");
+    return target;
+}
+
 Result<Manifest> import_files(
     int root, const std::string& root_path, const std::string& name, const Store::Source& source,
     const Store::Progress& progress, Store::Warnings* warnings
@@ -77,26 +123,42 @@ Result<Manifest> import_files(
     THAW_TRY(auto state, open_source(source.state_path));
     THAW_TRY(auto memory, open_source(source.memory_path));
     THAW_CHECK(check_memory_size(memory.identity.size, source.manifest.page_size));
+    THAW_TRY(const auto base, open_base(root, source));
+    if (base && memory.identity.size != base->image.manifest.memory_size)
+        return fail(
+            EBADMSG, "{}: {} bytes, the base's memory has {}", source.memory_path,
+            memory.identity.size, base->image.manifest.memory_size
+        );
     THAW_TRY(auto staging, Staging::create(root, root_path, name));
 
     // Two passes over the memory, told as one: the copy, then the hashes.
-    const auto passes = [&](std::uint64_t base) {
-        return [&, base](std::uint64_t done, std::uint64_t total) {
-            return !progress || progress(base + done, 2 * total);
+    const auto passes = [&](std::uint64_t before) {
+        return [&, before](std::uint64_t done, std::uint64_t total) {
+            return !progress || progress(before + done, 2 * total);
         };
     };
     const auto unseen = [&](std::uint64_t, std::uint64_t) {
         return !progress || progress(0, 2 * memory.identity.size);
     };
     THAW_CHECK(take(state, staging.directory(), kDefaultStateFile, source.move, unseen));
-    THAW_CHECK(take(memory, staging.directory(), kDefaultMemoryFile, source.move, passes(0)));
     auto given = source.manifest;
     given.state.name = kDefaultStateFile;
     given.memory.name = kDefaultMemoryFile;
-    THAW_TRY(
-        auto manifest,
-        seal_directory(staging.directory(), given, passes(memory.identity.size), warnings)
-    );
+    const auto seal = [&](const LayerSource* layer) {
+        return seal_directory(
+            staging.directory(), given, passes(memory.identity.size), warnings, layer
+        );
+    };
+    Result<Manifest> manifest = std::unexpected(Error(EIO, "not sealed"));
+    if (base) {
+        THAW_TRY(const auto target, make_layer_file(staging.directory(), memory.identity.size));
+        const LayerSource layer{base->image, source.present, memory.fd.get(), target.get()};
+        manifest = seal(&layer);
+    } else {
+        THAW_CHECK(take(memory, staging.directory(), kDefaultMemoryFile, source.move, passes(0)));
+        manifest = seal(nullptr);
+    }
+    if (!manifest) return manifest;
     // A source that was written to meanwhile gives an image of no moment in time.
     for (const auto* file : {&state, &memory}) {
         THAW_TRY(const auto now, identify(file->fd.get()));

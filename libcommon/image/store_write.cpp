@@ -49,6 +49,24 @@ Result<Manifest> seal_locked(
     return seal_directory(directory, given, progress, warnings);
 }
 
+// Names of the images that are laid right over the one in `directory`.
+Result<std::vector<std::string>> layers_over(int root, std::string_view name, int directory) {
+    const auto own = load_manifest(directory);
+    THAW_TRY(const auto entries, list_directory(root));
+    std::vector<std::string> over;
+    for (const auto& entry : entries) {
+        if (entry.starts_with('.')) continue;
+        const auto other = open_image_directory(root, entry);
+        if (!other) continue;
+        const auto manifest = load_manifest(other->get());
+        if (!manifest || !manifest->base) continue;
+        // A damaged manifest has no id to compare: then the name decides.
+        const bool laid_over = own ? manifest->base->id == own->id : manifest->base->name == name;
+        if (laid_over) over.push_back(entry);
+    }
+    return over;
+}
+
 // Temporaries of an interrupted seal inside an image that nobody works on.
 Result<unsigned> clean_image(int root, const std::string& name) {
     const auto directory = open_beneath(root, name, O_RDONLY | O_DIRECTORY);
@@ -77,6 +95,13 @@ Result<> Store::remove(std::string_view name) const {
     THAW_TRY(const auto root, open_root());
     // The lock moves along with the rename: clean() leaves the directory to us.
     THAW_TRY(const auto directory, lock_image(root.get(), name));
+    // Whoever makes another layer over it holds the lock until that one can be seen.
+    THAW_TRY(const auto over, layers_over(root.get(), name, directory.get()));
+    if (!over.empty())
+        return fail_named(
+            kErrorImageHasLayers, EBUSY, "image '{}': other images are laid over it: {}", name,
+            fmt::join(over, ", ")
+        );
     THAW_TRY(const auto hidden, hidden_name(name));
     const std::string from(name);
     if (renameat2(root.get(), from.c_str(), root.get(), hidden.c_str(), RENAME_NOREPLACE) < 0)

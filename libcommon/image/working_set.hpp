@@ -68,10 +68,12 @@ struct WorkingSetTable {
 Result<WorkingSetTable> load_working_set(int fd, const ImageId& expected, std::uint64_t page_count);
 
 class MemoryMap;
-// Packs the pages of `log` from the memory file into the empty file `out` (written from its offset
+class MemoryReader;
+// Packs the pages of `log` from the memory into the empty file `out` (written from its offset
 // 0). Every page is checked against `map`: EBADMSG when one does not match. EINVAL when the log is
 // empty or of another image.
-Result<> write_working_set(int out, const AccessLog& log, int memory_fd, const MemoryMap& map);
+Result<>
+write_working_set(int out, const AccessLog& log, const MemoryReader& memory, const MemoryMap& map);
 
 // header.checksum of a table.
 std::uint64_t working_set_checksum(const WorkingSetTable& table);

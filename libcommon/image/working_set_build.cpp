@@ -2,6 +2,7 @@
 
 #include "core/file.hpp"
 #include "image/memory_map.hpp"
+#include "image/memory_reader.hpp"
 #include "image/working_set.hpp"
 
 #include <xxhash.h>
@@ -35,8 +36,8 @@ void add_runs(std::vector<WorkingSetRun>& runs, std::vector<std::uint32_t>& page
 
 class Packer {
 public:
-    Packer(int out, int memory_fd, const MemoryMap& map, const AccessLog& log)
-        : out_(out), memory_fd_(memory_fd), map_(map) {
+    Packer(int out, const MemoryReader& memory, const MemoryMap& map, const AccessLog& log)
+        : out_(out), memory_(memory), map_(map) {
         auto& header = table_.header;
         header.page_size = log.page_size;
         header.id = log.id;
@@ -116,7 +117,7 @@ private:
     }
 
     Result<> read_run(const WorkingSetRun& run, std::span<std::byte> target) const {
-        THAW_CHECK(pread_exact(memory_fd_, target, run.first_page * kMapPageSize));
+        THAW_CHECK(memory_.read(target, run.first_page * kMapPageSize));
         for (std::uint32_t i = 0; i < run.pages(); ++i)
             if (hash_page(target.data() + i * kMapPageSize) != map_.page_hash(run.first_page + i))
                 return fail(
@@ -144,7 +145,7 @@ private:
     }
 
     int out_;
-    int memory_fd_;
+    const MemoryReader& memory_;
     const MemoryMap& map_;
     WorkingSetTable table_;
     std::uint32_t step_ = 1;
@@ -154,11 +155,12 @@ private:
 
 } // namespace
 
-Result<> write_working_set(int out, const AccessLog& log, int memory_fd, const MemoryMap& map) {
+Result<>
+write_working_set(int out, const AccessLog& log, const MemoryReader& memory, const MemoryMap& map) {
     if (log.pages.empty()) return fail(EINVAL, "the access log is empty");
     if (log.page_count != map.page_count())
         return fail(EINVAL, "the access log is not of this image");
-    Packer packer(out, memory_fd, map, log);
+    Packer packer(out, memory, map, log);
     packer.plan(log);
     THAW_CHECK(packer.write_data());
     return packer.write_table();

@@ -22,7 +22,7 @@ struct WireHeader {
 static_assert(sizeof(WireHeader) == 16);
 
 struct WireStart {
-    std::uint32_t parts; // kHasMap, kHasWorkingSet
+    std::uint32_t parts; // see Parts
     std::uint32_t spares;
 };
 struct WireWelcome {
@@ -36,7 +36,7 @@ struct WireReady {
 };
 struct WireHello {
     std::uint8_t session_id[16];
-    std::uint32_t parts; // kHasMap, kHasWorkingSet
+    std::uint32_t parts; // see Parts
     std::uint32_t reserved;
 };
 struct WireFailed {
@@ -63,23 +63,48 @@ constexpr std::size_t kFixedFds = 4;
 // Those that follow when their bit is set, in this order.
 constexpr std::uint32_t kHasMap = 1U << 0;
 constexpr std::uint32_t kHasWorkingSet = 1U << 1;
-constexpr std::uint32_t kAllParts = kHasMap | kHasWorkingSet;
+constexpr std::uint32_t kHasLayers = 1U << 2; // and as many bases as the second byte says
+constexpr std::uint32_t kAllParts = kHasMap | kHasWorkingSet | kHasLayers;
+constexpr std::uint32_t kBasesShift = 8;
 
-std::size_t count_parts(std::uint32_t parts) {
-    return static_cast<std::size_t>(std::popcount(parts));
+// The optional descriptors of Start and Hello.
+struct Parts {
+    std::uint32_t flags = 0;
+    std::size_t bases = 0;
+
+    std::size_t count() const { return static_cast<std::size_t>(std::popcount(flags)) + bases; }
+};
+
+Result<Parts> parse_parts(std::uint32_t word, const char* what) {
+    const Parts parts{.flags = word & 0xff, .bases = word >> kBasesShift};
+    const bool layered = (parts.flags & kHasLayers) != 0;
+    if (parts.flags > kAllParts || parts.bases > kMaxBases || layered != (parts.bases > 0))
+        return fail(EBADMSG, "{}: counts out of range", what);
+    return parts;
 }
 
 // Appends the optional descriptors that are there and says which.
-std::uint32_t add_parts(std::vector<int>& fds, int map, int working_set) {
+std::uint32_t add_parts(
+    std::vector<int>& fds, int map, int working_set, int layers, const std::vector<int>& bases
+) {
     if (map >= 0) fds.push_back(map);
     if (working_set >= 0) fds.push_back(working_set);
-    return (map >= 0 ? kHasMap : 0) | (working_set >= 0 ? kHasWorkingSet : 0);
+    std::uint32_t word = (map >= 0 ? kHasMap : 0) | (working_set >= 0 ? kHasWorkingSet : 0);
+    if (layers < 0) return word;
+    fds.push_back(layers);
+    fds.insert(fds.end(), bases.begin(), bases.end());
+    return word | kHasLayers | static_cast<std::uint32_t>(bases.size()) << kBasesShift;
 }
 
-void take_parts(std::uint32_t parts, std::vector<Fd>& fds, Fd& map, Fd& working_set) {
+// `message` is a StartMessage or a HelloMessage.
+template <class Message>
+void take_parts(const Parts& parts, std::vector<Fd>& fds, Message& message) {
     std::size_t next = kFixedFds;
-    if ((parts & kHasMap) != 0) map = std::move(fds[next++]);
-    if ((parts & kHasWorkingSet) != 0) working_set = std::move(fds[next]);
+    if ((parts.flags & kHasMap) != 0) message.map = std::move(fds[next++]);
+    if ((parts.flags & kHasWorkingSet) != 0) message.working_set = std::move(fds[next++]);
+    if ((parts.flags & kHasLayers) != 0) message.layers = std::move(fds[next++]);
+    for (std::size_t i = 0; i < parts.bases; ++i)
+        message.bases.push_back(std::move(fds[next++]));
 }
 
 template <class Body>
@@ -123,31 +148,31 @@ std::vector<Fd> take_rest(std::vector<Fd>& fds, std::size_t from) {
 
 Result<StartMessage> decode_start(std::span<const std::byte> data, std::vector<Fd>& fds) {
     THAW_TRY(const WireStart wire, take_body<WireStart>(data));
-    if (wire.parts > kAllParts || wire.spares > kMaxSpareSockets)
-        return fail(EBADMSG, "Start: counts out of range");
-    const std::size_t fixed = kFixedFds + count_parts(wire.parts);
+    THAW_TRY(const Parts parts, parse_parts(wire.parts, "Start"));
+    if (wire.spares > kMaxSpareSockets) return fail(EBADMSG, "Start: counts out of range");
+    const std::size_t fixed = kFixedFds + parts.count();
     THAW_CHECK(expect_fds(fds, fixed + wire.spares));
     StartMessage start;
     start.session = std::move(fds[0]);
     start.uffd = std::move(fds[1]);
     start.vmm_pidfd = std::move(fds[2]);
     start.memory = std::move(fds[3]);
-    take_parts(wire.parts, fds, start.map, start.working_set);
+    take_parts(parts, fds, start);
     start.spares = take_rest(fds, fixed);
     return start;
 }
 
 Result<HelloMessage> decode_hello(std::span<const std::byte> data, std::vector<Fd>& fds) {
     THAW_TRY(const WireHello wire, take_body<WireHello>(data));
-    if (wire.parts > kAllParts) return fail(EBADMSG, "Hello: counts out of range");
-    THAW_CHECK(expect_fds(fds, kFixedFds + count_parts(wire.parts)));
+    THAW_TRY(const Parts parts, parse_parts(wire.parts, "Hello"));
+    THAW_CHECK(expect_fds(fds, kFixedFds + parts.count()));
     HelloMessage hello;
     std::memcpy(hello.session_id.data(), wire.session_id, sizeof wire.session_id);
     hello.session = std::move(fds[0]);
     hello.uffd = std::move(fds[1]);
     hello.vmm_pidfd = std::move(fds[2]);
     hello.memory = std::move(fds[3]);
-    take_parts(wire.parts, fds, hello.map, hello.working_set);
+    take_parts(parts, fds, hello);
     return hello;
 }
 
@@ -220,7 +245,11 @@ EncodedMessage encode(const StartMessage& message) {
     std::vector<int> fds{
         message.session.get(), message.uffd.get(), message.vmm_pidfd.get(), message.memory.get()
     };
-    const std::uint32_t parts = add_parts(fds, message.map.get(), message.working_set.get());
+    std::vector<int> bases;
+    for (const Fd& base : message.bases)
+        bases.push_back(base.get());
+    const std::uint32_t parts =
+        add_parts(fds, message.map.get(), message.working_set.get(), message.layers.get(), bases);
     for (const Fd& spare : message.spares)
         fds.push_back(spare.get());
     const WireStart wire{
@@ -253,7 +282,7 @@ EncodedMessage encode(const HelloView& message) {
     std::vector<int> fds{message.session, message.uffd, message.vmm_pidfd, message.memory};
     WireHello wire{};
     std::memcpy(wire.session_id, message.session_id.data(), sizeof wire.session_id);
-    wire.parts = add_parts(fds, message.map, message.working_set);
+    wire.parts = add_parts(fds, message.map, message.working_set, message.layers, message.bases);
     return build(ControlType::Hello, wire, std::move(fds));
 }
 

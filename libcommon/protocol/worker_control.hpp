@@ -7,14 +7,15 @@
 //
 //   broker -> worker
 //     Start      session memfd, userfaultfd, pidfd of the VMM, memory file, [memory.map],
-//                [working-set], spares...
+//                [working-set], [layers, memory files of the images below...], spares...
 //     Welcome    spares...            answer to Hello
 //     Attend                          SessionControl of the session memory has changed
 //     Quit                            only once the VMM is dead or every page is in
 //   worker -> broker
 //     Ready                           lock held, ring replayed, waiters woken, serving
 //     Hello      session memfd, userfaultfd, pidfd of the VMM, memory file, [memory.map],
-//                [working-set]        first message on a connection to the control socket
+//                [working-set], [layers, memory files of the images below...]
+//                                     first message on a connection to the control socket
 //     Failed                          see FailureRecord in the session memory; the worker may go on
 //     Complete                        every page is in: is_covered() of every region holds, and
 //                                     the broker may unregister them
@@ -45,6 +46,7 @@ inline constexpr std::size_t kControlMaxSize = 256; // bytes of the longest mess
 inline constexpr std::size_t kControlMaxFds = 32;
 inline constexpr std::size_t kSpareSockets = 8; // what the broker hands out
 inline constexpr std::size_t kMaxSpareSockets = 16;
+inline constexpr std::size_t kMaxBases = 7; // images below a difference
 
 enum class ControlType : std::uint16_t {
     Start = 1,
@@ -67,6 +69,10 @@ struct StartMessage {
     Fd memory;
     Fd map;         // may be empty: pages are not checked
     Fd working_set; // may be empty
+    // Of an image that is a difference: its table of layers, and the memory files of the images
+    // below, nearest first. Both or neither.
+    Fd layers;
+    std::vector<Fd> bases;
     std::vector<Fd> spares;
 };
 struct WelcomeMessage {
@@ -83,8 +89,10 @@ struct HelloMessage {
     Fd uffd;
     Fd vmm_pidfd;
     Fd memory;
-    Fd map;         // may be empty
-    Fd working_set; // may be empty
+    Fd map;                // may be empty
+    Fd working_set;        // may be empty
+    Fd layers;             // as in StartMessage
+    std::vector<Fd> bases; // as in StartMessage
 };
 struct FailedMessage {
     FailureReason reason = FailureReason::None;
@@ -133,6 +141,8 @@ struct HelloView {
     int memory = -1;
     int map = -1;         // -1: none
     int working_set = -1; // -1: none
+    int layers = -1;      // -1: none
+    std::vector<int> bases{};
 };
 EncodedMessage encode(const HelloView& message);
 EncodedMessage encode(const FailedMessage& message);

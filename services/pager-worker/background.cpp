@@ -140,12 +140,11 @@ void Background::begin_working_set() {
 // An image whose bytes are in memory anyway gains nothing from being read ahead.
 bool Background::is_image_cold() const {
     constexpr std::uint64_t kProbes = 16;
-    const NowaitRead reader(parts_.source.memory_fd());
     const std::uint64_t pages = parts_.memory.page_count();
     std::uint64_t cold = 0;
     for (std::uint64_t i = 0; i < kProbes; ++i) {
         const std::uint64_t at = pages / kProbes * i * protocol::kBitPage;
-        cold += reader.is_at_hand(parts_.source.memory_fd(), at, 1) ? 0 : 1;
+        cold += parts_.source.is_at_hand(at) ? 0 : 1;
     }
     return cold > kProbes / 2;
 }

@@ -67,11 +67,14 @@ void BulkMover::request(std::size_t index) {
     Buffer& buffer = buffers_[index];
     THAW_INVARIANT(buffer.piece.length <= buffer.memory.size());
     const auto rest = buffer.memory.first(buffer.piece.length).subspan(buffer.filled);
+    const std::uint64_t offset = buffer.piece.offset + buffer.filled;
+    PageSource::Place place{buffer.piece.fd, rest.size()};
+    if (place.fd < 0) place = source_.place(offset, rest.size());
     const auto begun = reader_({
         .token = index,
-        .fd = buffer.piece.fd,
-        .offset = buffer.piece.offset + buffer.filled,
-        .target = rest,
+        .fd = place.fd,
+        .offset = offset,
+        .target = rest.first(place.length),
     });
     if (!begun) drop(buffer, SourceError{FailureReason::SourceRead, begun.error().code()});
 }

@@ -72,7 +72,7 @@ void DemandReads::add(const Fault& fault) {
 void DemandReads::start(std::size_t index, const Fault& fault) {
     slots_[index] = {.used = true, .fault = fault};
     ++active_;
-    request(index, source_->memory_fd(), fault.page.offset, page_of(index));
+    request_page(index);
 }
 
 void DemandReads::request(
@@ -80,6 +80,15 @@ void DemandReads::request(
 ) {
     const auto begun = reader_({.token = index, .fd = fd, .offset = offset, .target = target});
     if (!begun) broken_.emplace_back(index, SourceError{FailureReason::SourceRead, EBUSY});
+}
+
+// What is missing of the page, or as much of it as one file has.
+void DemandReads::request_page(std::size_t index) {
+    const Slot& slot = slots_[index];
+    const std::uint64_t offset = slot.fault.page.offset + slot.filled;
+    const auto rest = page_of(index).subspan(slot.filled);
+    const auto place = source_->place(offset, rest.size());
+    request(index, place.fd, offset, rest.first(place.length));
 }
 
 DemandReads::Finished DemandReads::failed(std::size_t index, SourceError why) {
@@ -127,9 +136,7 @@ DemandReads::read_ended(std::uint64_t token, std::int64_t result) {
     }
     const auto page = page_of(token);
     if (slot.filled == page.size()) return verify(token);
-    request(
-        token, source_->memory_fd(), slot.fault.page.offset + slot.filled, page.subspan(slot.filled)
-    );
+    request_page(token);
     return std::nullopt;
 }
 

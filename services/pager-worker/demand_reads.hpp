@@ -66,6 +66,7 @@ private:
     std::span<std::byte> page_of(std::size_t index) const;
     std::span<std::byte> list_of(std::size_t index) const;
     void start(std::size_t index, const Fault& fault);
+    void request_page(std::size_t index);
     void request(std::size_t index, int fd, std::uint64_t offset, std::span<std::byte> target);
     std::optional<Finished> verify(std::size_t index);
     Finished failed(std::size_t index, SourceError why);

@@ -21,7 +21,7 @@ struct Piece {
         Zero,   // nothing to read
     };
     Kind kind = Kind::File;
-    int fd = -1;
+    int fd = -1; // -1: of the image's memory, whichever file has it
     std::uint64_t offset = 0;
     std::uint64_t length = 0; // at most BulkMover's buffer
     std::uint64_t first = 0;  // the feed's own: a page, or the number of a segment

@@ -45,7 +45,7 @@ std::optional<Piece> MemoryFeed::piece_at(std::uint64_t page, std::uint64_t run)
     page_ = page + pages;
     return Piece{
         .kind = Piece::Kind::File,
-        .fd = parts_.source.memory_fd(),
+        .fd = -1,
         .offset = page * kBitPage,
         .length = pages * kBitPage,
         .first = page,

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "page_source.hpp"
 
+#include "protocol/worker_control.hpp"
+
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -20,15 +23,30 @@ Result<std::byte*> map_private(std::uint64_t size, int protection) {
 
 } // namespace
 
+Result<> PageSource::open_layers(const SourceFiles& files, const image::ImageId& image) {
+    if (files.layers < 0) return {};
+    THAW_TRY(auto table, image::LayerTable::load(files.layers, image));
+    if (table.page_count() * image::kMapPageSize != options_.memory_size)
+        return fail(EBADMSG, "the table of layers is for another memory size");
+    if (table.layer_count() != files_.size())
+        return fail(EBADMSG, "{} layers, but {} memory files", table.layer_count(), files_.size());
+    layers_ = std::make_unique<image::LayerTable>(std::move(table));
+    return {};
+}
+
 Result<PageSource>
-PageSource::open(int memory_fd, int map_fd, const image::ImageId& image, const Options& options) {
+PageSource::open(const SourceFiles& files, const image::ImageId& image, const Options& options) {
+    static_assert(protocol::kMaxBases + 1 == image::kMaxLayers);
     PageSource source;
-    source.memory_fd_ = memory_fd;
-    source.reader_ = NowaitRead(memory_fd);
     source.options_ = options;
-    if (map_fd >= 0) {
+    source.files_.push_back({files.memory, NowaitRead(files.memory)});
+    for (const int base : files.bases)
+        source.files_.push_back({base, NowaitRead(base)});
+    THAW_CHECK(source.open_layers(files, image));
+    if (files.map >= 0) {
         THAW_TRY(
-            MapReader map, MapReader::open(map_fd, image, options.memory_size / image::kMapPageSize)
+            MapReader map,
+            MapReader::open(files.map, image, options.memory_size / image::kMapPageSize)
         );
         source.map_ = std::make_unique<MapReader>(std::move(map));
     }
@@ -39,13 +57,15 @@ PageSource::open(int memory_fd, int map_fd, const image::ImageId& image, const O
 }
 
 void PageSource::map_when_unchecked() {
-    if (options_.checked || mapping_ != nullptr) return;
-    void* base = ::mmap(nullptr, options_.memory_size, PROT_READ, MAP_PRIVATE, memory_fd_, 0);
+    // Layers are read: one mapping per run of pages would be many, and as much code again.
+    if (options_.checked || mapping_ != nullptr || layers_) return;
+    const int fd = files_.front().fd;
+    void* base = ::mmap(nullptr, options_.memory_size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (base != MAP_FAILED) mapping_ = static_cast<const std::byte*>(base);
 }
 
 PageSource::PageSource(PageSource&& other) noexcept
-    : memory_fd_(other.memory_fd_), reader_(other.reader_), options_(other.options_),
+    : files_(std::move(other.files_)), layers_(std::move(other.layers_)), options_(other.options_),
       map_(std::move(other.map_)), buffer_(std::exchange(other.buffer_, nullptr)),
       zeros_(std::exchange(other.zeros_, nullptr)),
       mapping_(std::exchange(other.mapping_, nullptr)), bytes_read_(other.bytes_read_),
@@ -60,6 +80,19 @@ PageSource::~PageSource() {
     unmap(mapping_, options_.memory_size);
 }
 
+std::pair<std::size_t, std::uint64_t>
+PageSource::file_of(std::uint64_t offset, std::uint64_t length) const {
+    if (!layers_) return {0, length};
+    const auto place = layers_->find(offset / image::kMapPageSize);
+    const std::uint64_t into = offset % image::kMapPageSize;
+    return {place.layer, std::min(length, place.pages * image::kMapPageSize - into)};
+}
+
+bool PageSource::is_at_hand(std::uint64_t offset) const {
+    const File& file = files_[file_of(offset, 1).first];
+    return file.reader.is_at_hand(file.fd, offset, 1);
+}
+
 bool PageSource::is_zero(std::uint64_t offset, std::uint64_t length) const {
     return map_ != nullptr &&
            map_->is_zero(offset / image::kMapPageSize, length / image::kMapPageSize);
@@ -70,7 +103,9 @@ std::uint64_t PageSource::run_length(std::uint64_t page, std::uint64_t limit) co
 }
 
 const std::byte* PageSource::direct(std::uint64_t offset, std::uint64_t length) {
-    if (mapping_ == nullptr || !reader_.is_at_hand(memory_fd_, offset, length)) return nullptr;
+    if (mapping_ == nullptr) return nullptr;
+    const File& file = files_.front();
+    if (!file.reader.is_at_hand(file.fd, offset, length)) return nullptr;
     return mapping_ + offset;
 }
 
@@ -106,14 +141,19 @@ PageSource::load_now(std::uint64_t offset, std::uint64_t length) {
     using Loaded = std::optional<std::span<const std::byte>>;
     THAW_INVARIANT(length <= options_.largest_page && offset <= options_.memory_size - length);
     const std::span<std::byte> target(buffer_, length);
-    const auto here = reader_.read(memory_fd_, target, offset);
-    if (!here) {
-        const int code = here.error().code();
-        const auto reason =
-            code == ENODATA ? FailureReason::SourceTruncated : FailureReason::SourceRead;
-        return std::unexpected(SourceError{reason, code});
+    for (std::uint64_t done = 0; done < length;) { // more than once for a huge page of layers
+        const auto [index, bytes] = file_of(offset + done, length - done);
+        const File& file = files_[index];
+        const auto here = file.reader.read(file.fd, target.subspan(done, bytes), offset + done);
+        if (!here) {
+            const int code = here.error().code();
+            const auto reason =
+                code == ENODATA ? FailureReason::SourceTruncated : FailureReason::SourceRead;
+            return std::unexpected(SourceError{reason, code});
+        }
+        if (!*here) return Loaded();
+        done += bytes;
     }
-    if (!*here) return Loaded();
     bytes_read_ += length;
     std::optional<MapReader::ListPlace> missing;
     if (const auto error = check(offset, target, missing)) return std::unexpected(*error);

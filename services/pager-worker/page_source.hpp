@@ -10,6 +10,7 @@
 
 #include "core/error.hpp"
 #include "core/fd.hpp"
+#include "image/layers.hpp"
 #include "map_reader.hpp"
 #include "protocol/session_layout.hpp"
 
@@ -18,6 +19,8 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
+#include <vector>
 
 namespace thaw::worker {
 
@@ -27,6 +30,16 @@ struct SourceError {
     int errno_value = 0;
 };
 
+// The files of an image; the descriptors stay the caller's.
+struct SourceFiles {
+    int memory = -1;
+    int map = -1; // -1: no map, so no zero runs and no checks
+    // Of an image that is a difference: its table of layers, and the memory files of the images
+    // below, nearest first. Its map covers the whole memory all the same.
+    int layers = -1;
+    std::vector<int> bases{};
+};
+
 class PageSource {
 public:
     struct Options {
@@ -34,9 +47,9 @@ public:
         std::uint64_t largest_page = protocol::kBitPage; // the most that is loaded at once
         bool checked = true; // false: only the zero runs of the map count
     };
-    // The descriptors stay the caller's. `map_fd` -1: no map, so no zero runs and no checks.
+    // EBADMSG for damage, ESTALE for files of another image.
     static Result<PageSource>
-    open(int memory_fd, int map_fd, const image::ImageId& image, const Options& options);
+    open(const SourceFiles& files, const image::ImageId& image, const Options& options);
     PageSource(PageSource&& other) noexcept;
     PageSource& operator=(PageSource&&) = delete;
     PageSource(const PageSource&) = delete;
@@ -71,7 +84,17 @@ public:
     add_list(const MapReader::ListPlace& place, std::span<const std::byte> bytes);
     void count_read(std::uint64_t bytes) { bytes_read_ += bytes; }
 
-    int memory_fd() const { return memory_fd_; }
+    // Where bytes of the memory stand: in which file, at the same offset, and how many of
+    // `length` in a row.
+    struct Place {
+        int fd = -1;
+        std::uint64_t length = 0;
+    };
+    Place place(std::uint64_t offset, std::uint64_t length) const {
+        const auto [file, bytes] = file_of(offset, length);
+        return {files_[file].fd, bytes};
+    }
+    bool is_at_hand(std::uint64_t offset) const;
     int map_fd() const { return map_ == nullptr ? -1 : map_->fd(); }
     bool is_checked() const { return options_.checked; }
     // Of the memory.map; 0 without one.
@@ -84,9 +107,15 @@ public:
     std::uint64_t pages_checked() const { return pages_checked_; }
 
 private:
+    struct File {
+        int fd = -1;
+        NowaitRead reader;
+    };
     PageSource() = default;
-    int memory_fd_ = -1;
-    NowaitRead reader_;
+    Result<> open_layers(const SourceFiles& files, const image::ImageId& image);
+    std::pair<std::size_t, std::uint64_t> file_of(std::uint64_t offset, std::uint64_t length) const;
+    std::vector<File> files_;                   // the image's own, then those of the images below
+    std::unique_ptr<image::LayerTable> layers_; // none: the first file has everything
     Options options_;
     std::unique_ptr<MapReader> map_;   // none: no zero runs, no checks
     std::byte* buffer_ = nullptr;      // private, largest_page bytes

@@ -63,10 +63,12 @@ Result<OpenSession> open_session(StartMessage start, FailureReason& reason) {
         .largest_page = regions.largest_page(),
         .checked = (memory.info().flags & protocol::kFlagUnchecked) == 0,
     };
-    THAW_TRY(
-        PageSource source,
-        PageSource::open(start.memory.get(), start.map.get(), memory.info().image_id, options)
-    );
+    SourceFiles files{
+        .memory = start.memory.get(), .map = start.map.get(), .layers = start.layers.get()
+    };
+    for (const Fd& base : start.bases)
+        files.bases.push_back(base.get());
+    THAW_TRY(PageSource source, PageSource::open(files, memory.info().image_id, options));
     const auto lock = lock_memory(memory);
     memory.state().memory_lock.store(static_cast<std::uint32_t>(lock), std::memory_order_relaxed);
     // After the lock: the mapping is as large as the guest and would not fit RLIMIT_MEMLOCK.

@@ -119,7 +119,7 @@ Result<> Worker::prepare(Fd channel, const WorkerOptions& options) {
     THAW_CHECK(set_nonblocking(start_.uffd.get(), true));
     THAW_CHECK(set_nonblocking(channel.get(), true));
     THAW_TRY(engine_, make_engine(options.engine, watched, ring_, handler_));
-    const protocol::HelloView hello{
+    protocol::HelloView hello{
         .session_id = memory_.info().session_id,
         .session = memory_.fd(),
         .uffd = start_.uffd.get(),
@@ -127,7 +127,10 @@ Result<> Worker::prepare(Fd channel, const WorkerOptions& options) {
         .memory = start_.memory.get(),
         .map = start_.map.get(),
         .working_set = start_.working_set.get(),
+        .layers = start_.layers.get(),
     };
+    for (const Fd& base : start_.bases)
+        hello.bases.push_back(base.get());
     connect_parts();
     channel_ = std::make_unique<ControlChannel>(
         std::move(channel), std::move(start_.spares), options.control_path, hello

@@ -5,6 +5,7 @@
 #include "bus/properties.hpp"
 #include "core/names.hpp"
 #include "image/manifest.hpp"
+#include "protocol/worker_control.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -39,6 +40,21 @@ Result<T> read_variant(BusMessage& message, const char* key, const char* type) {
     return value;
 }
 
+// Where a file of that name goes; nullptr for an unknown one. "base-1" is the image right below.
+Fd* file_target(CreateRequest& request, std::string_view name) {
+    constexpr std::string_view kBase = "base-";
+    if (name == "memory") return &request.files.memory;
+    if (name == "map") return &request.files.map;
+    if (name == "layers") return &request.files.layers;
+    if (name == "working-set") return &request.working_set;
+    if (name.size() != kBase.size() + 1 || !name.starts_with(kBase)) return nullptr;
+    const auto number = static_cast<std::size_t>(name.back() - '0');
+    if (number < 1 || number > protocol::kMaxBases) return nullptr;
+    auto& bases = request.files.bases;
+    if (bases.size() < number) bases.resize(number);
+    return &bases[number - 1];
+}
+
 Result<> read_files(BusMessage& message, CreateRequest& request) {
     THAW_CHECK(message.enter_container('a', "{sh}"));
     for (;;) {
@@ -49,10 +65,7 @@ Result<> read_files(BusMessage& message, CreateRequest& request) {
         THAW_CHECK(message.read("sh", &key, &fd));
         THAW_CHECK(message.exit_container());
         const std::string_view name = key;
-        Fd* target = name == "memory"        ? &request.memory
-                     : name == "map"         ? &request.map
-                     : name == "working-set" ? &request.working_set
-                                             : nullptr;
+        Fd* target = file_target(request, name);
         if (target == nullptr) return invalid("unknown file '{}'", name);
         Fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
         if (!copy) return fail_errno(errno, "duplicate the descriptor of '{}'", name);
@@ -125,9 +138,15 @@ Result<> read_options(BusMessage& message, CreateRequest& request) {
 // The memory file decides what can be served.
 Result<> check_memory(CreateRequest& request) {
     auto& info = request.info;
-    if (!request.memory) return invalid("the file 'memory' is missing");
+    const auto& files = request.files;
+    if (!files.memory) return invalid("the file 'memory' is missing");
+    if (static_cast<bool>(files.layers) == files.bases.empty() ||
+        std::ranges::any_of(files.bases, [](const Fd& base) { return !base; }))
+        return invalid("'layers' and 'base-1' to 'base-N' belong together");
+    // Pages of a difference are told apart from its base's by checksums made over the whole.
+    if (files.layers && !files.map) return invalid("'layers' without 'map'");
     struct stat status{};
-    if (::fstat(request.memory.get(), &status) != 0) return fail_errno(errno, "stat the memory");
+    if (::fstat(files.memory.get(), &status) != 0) return fail_errno(errno, "stat the memory");
     if (!S_ISREG(status.st_mode)) return invalid("the file 'memory' is no regular file");
     const auto size = static_cast<std::uint64_t>(status.st_size);
     if (info.memory_size == 0) info.memory_size = size;

@@ -7,14 +7,14 @@
 #include "config.hpp"
 #include "core/fd.hpp"
 #include "core/text.hpp"
+#include "image_table.hpp"
 #include "protocol/session_memory.hpp"
 
 namespace thaw::pagerd {
 
 struct CreateRequest {
     protocol::SessionInfo info; // without session_id; image_id all zero when none was given
-    Fd memory;
-    Fd map;         // may be invalid
+    ImageFiles files;
     Fd working_set; // may be invalid
     protocol::PrefetchPolicy prefetch;
     Microseconds handshake_timeout = 0;

@@ -2,14 +2,64 @@
 #include "image_table.hpp"
 
 #include "api/pager1.hpp"
-#include "stored_fds.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace thaw::pagerd {
 
-Result<const ImageSource*> ImageTable::acquire(const std::string& id, Fd memory, Fd map) {
-    THAW_TRY(const auto identity, identify(memory.get()));
+namespace {
+
+// Each file that is there, with its role.
+std::vector<std::pair<FdRole, int>> roles_of(const ImageFiles& files) {
+    std::vector<std::pair<FdRole, int>> roles;
+    const auto add = [&](FdRole role, const Fd& fd) {
+        if (fd) roles.emplace_back(role, fd.get());
+    };
+    add(FdRole::Memory, files.memory);
+    add(FdRole::Map, files.map);
+    add(FdRole::Layers, files.layers);
+    for (std::size_t i = 0; i < files.bases.size(); ++i)
+        add(kBaseRoles.at(i), files.bases[i]);
+    return roles;
+}
+
+bool is_whole(const ImageFiles& files) {
+    return files.memory && static_cast<bool>(files.layers) != files.bases.empty() &&
+           std::ranges::all_of(files.bases, [](const Fd& base) { return static_cast<bool>(base); });
+}
+
+} // namespace
+
+std::size_t ImageTable::descriptors() const {
+    std::size_t sum = 0;
+    for (const auto& [id, image] : images_)
+        sum += image.files.count();
+    return sum;
+}
+
+Result<> ImageTable::store(const std::string& id, const ImageFiles& files) {
+    std::vector<FdRole> done;
+    for (const auto& [role, fd] : roles_of(files)) {
+        auto pushed = store_.push(stored_name(id, role), fd);
+        if (pushed) {
+            done.push_back(role);
+            continue;
+        }
+        for (const FdRole stored : done)
+            store_.remove(stored_name(id, stored));
+        return pushed;
+    }
+    return {};
+}
+
+void ImageTable::unstore(const std::string& id, const ImageFiles& files) {
+    for (const auto& [role, fd] : roles_of(files))
+        store_.remove(stored_name(id, role));
+}
+
+Result<const ImageSource*> ImageTable::acquire(const std::string& id, ImageFiles files) {
+    THAW_TRY(const auto identity, identify(files.memory.get()));
     if (const auto found = images_.find(id); found != images_.end()) {
         if (found->second.identity != identity)
             return fail_named(
@@ -19,14 +69,8 @@ Result<const ImageSource*> ImageTable::acquire(const std::string& id, Fd memory,
         ++found->second.users;
         return &found->second;
     }
-    THAW_CHECK(store_.push(stored_name(id, FdRole::Memory), memory.get()));
-    if (map) {
-        if (auto pushed = store_.push(stored_name(id, FdRole::Map), map.get()); !pushed) {
-            store_.remove(stored_name(id, FdRole::Memory));
-            return std::unexpected(std::move(pushed).error());
-        }
-    }
-    ImageSource image{id, std::move(memory), std::move(map), identity, 1};
+    THAW_CHECK(store(id, files));
+    ImageSource image{id, std::move(files), identity, 1};
     return &images_.emplace(id, std::move(image)).first->second;
 }
 
@@ -37,9 +81,28 @@ const ImageSource* ImageTable::acquire_known(const std::string& id) {
     return &found->second;
 }
 
-Result<> ImageTable::adopt(const std::string& id, Fd memory, Fd map) {
-    THAW_TRY(const auto identity, identify(memory.get()));
-    images_.emplace(id, ImageSource{id, std::move(memory), std::move(map), identity, 0});
+Result<> ImageTable::adopt(const std::string& id, std::map<FdRole, Fd>& stored) {
+    ImageFiles files;
+    const auto take = [&](FdRole role) {
+        auto node = stored.extract(role);
+        return node ? std::move(node.mapped()) : Fd();
+    };
+    files.memory = take(FdRole::Memory);
+    files.map = take(FdRole::Map);
+    files.layers = take(FdRole::Layers);
+    for (std::size_t i = 0; i < kBaseRoles.size(); ++i) {
+        Fd base = take(kBaseRoles.at(i));
+        if (!base) continue;
+        files.bases.resize(i + 1);
+        files.bases[i] = std::move(base);
+    }
+    if (roles_of(files).empty()) return {};
+    auto identity = identify(files.memory ? files.memory.get() : -1);
+    if (!is_whole(files) || !identity) {
+        unstore(id, files);
+        return fail(EBADMSG, "image {}: not all of its files were kept", id);
+    }
+    images_.emplace(id, ImageSource{id, std::move(files), *identity, 0});
     return {};
 }
 
@@ -59,8 +122,7 @@ void ImageTable::drop_unused() {
 // `id` may be the entry's own.
 void ImageTable::remove(const std::string& id) {
     const auto found = images_.find(id);
-    store_.remove(stored_name(id, FdRole::Memory));
-    if (found->second.map) store_.remove(stored_name(id, FdRole::Map));
+    unstore(id, found->second.files);
     images_.erase(found);
 }
 

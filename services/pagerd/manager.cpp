@@ -114,9 +114,9 @@ Result<> Manager::check_room(const CreateRequest& request) const {
             pager1::error::kTooManySessions, EAGAIN, "{} sessions, MaxSessions= is reached",
             sessions_.size()
         );
-    const bool new_image =
-        !images_.contains(hex_encode(info.image_id.data(), info.image_id.size()));
-    if (!store_has_room(store_.capacity(), sessions_.size(), images_.size(), new_image)) {
+    const bool known = images_.contains(hex_encode(info.image_id.data(), info.image_id.size()));
+    const std::size_t fresh = known ? 0 : request.files.count();
+    if (!store_has_room(store_.capacity(), sessions_.size(), images_.descriptors(), fresh)) {
         log_event(
             LogLevel::Error, message_id::kStoreFull, {{"THAW_INSTANCE", info.name}},
             "{}: the descriptor store ({}) has no room for another session", info.name,
@@ -140,9 +140,7 @@ Result<Session*> Manager::create(CreateRequest request) {
     const auto& id = request.info.image_id;
     THAW_TRY(
         const auto* image,
-        images_.acquire(
-            hex_encode(id.data(), id.size()), std::move(request.memory), std::move(request.map)
-        )
+        images_.acquire(hex_encode(id.data(), id.size()), std::move(request.files))
     );
     memory.set_prefetch(request.prefetch);
     auto* session = add(std::move(memory), image);

@@ -81,18 +81,8 @@ void Manager::adopt_images(Inherited& inherited) {
     for (auto next = inherited.by_id.begin(); next != inherited.by_id.end();) {
         const auto current = next++;
         auto& [id, stored] = *current;
-        const auto memory = stored.find(FdRole::Memory);
-        const auto map = stored.find(FdRole::Map);
-        if (memory != stored.end()) {
-            Fd map_fd = map == stored.end() ? Fd() : std::move(map->second);
-            if (auto adopted = images_.adopt(id, std::move(memory->second), std::move(map_fd));
-                !adopted)
-                log_warning("image {}: {}", id, adopted.error().message());
-        } else if (map != stored.end()) {
-            store_.remove(stored_name(id, FdRole::Map));
-        }
-        stored.erase(FdRole::Memory);
-        stored.erase(FdRole::Map);
+        if (auto adopted = images_.adopt(id, stored); !adopted)
+            log_warning("{}", adopted.error().message());
         if (stored.empty()) inherited.by_id.erase(current);
     }
 }

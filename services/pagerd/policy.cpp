@@ -79,11 +79,9 @@ bool StuckDetector::observe(Microseconds now, const FaultSigns& signs) {
 }
 
 bool store_has_room(
-    std::size_t capacity, std::size_t sessions, std::size_t images, bool new_image
+    std::size_t capacity, std::size_t sessions, std::size_t image_files, std::size_t new_files
 ) {
-    const auto needed =
-        (sessions + 1) * kStoredPerSession + (images + (new_image ? 1 : 0)) * kStoredPerImage;
-    return needed <= capacity;
+    return (sessions + 1) * kStoredPerSession + image_files + new_files <= capacity;
 }
 
 bool is_final_stop(std::string_view job_type) {

@@ -85,10 +85,10 @@ private:
 // Descriptors a session may have in the store at the same moment: session, replay, listen, conn,
 // uffd, vmm, worker.
 inline constexpr std::size_t kStoredPerSession = 7;
-// memory and map.
-inline constexpr std::size_t kStoredPerImage = 2;
 // Whether one more session fits beside what the present ones may still need.
-bool store_has_room(std::size_t capacity, std::size_t sessions, std::size_t images, bool new_image);
+bool store_has_room(
+    std::size_t capacity, std::size_t sessions, std::size_t image_files, std::size_t new_files
+);
 
 // ---- stop or restart ---------------------------------------------------------------------------
 

@@ -66,11 +66,14 @@ Result<> Session::accept_worker(protocol::HelloMessage hello, Fd channel, Peer p
     if (!worker_) return thaw::fail(ESRCH, "the session has no userfaultfd");
     if (!image_) {
         const auto& id = memory_.info().image_id;
+        ImageFiles files{
+            .memory = std::move(hello.memory),
+            .map = std::move(hello.map),
+            .layers = std::move(hello.layers),
+            .bases = std::move(hello.bases),
+        };
         THAW_TRY(
-            image_,
-            broker_.images.acquire(
-                hex_encode(id.data(), id.size()), std::move(hello.memory), std::move(hello.map)
-            )
+            image_, broker_.images.acquire(hex_encode(id.data(), id.size()), std::move(files))
         );
         worker_->set_image(image_);
     }

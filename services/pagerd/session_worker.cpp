@@ -103,9 +103,17 @@ Result<> SessionWorker::send_start() {
     THAW_TRY(start.session, duplicate_fd(resources_.memory->fd()));
     THAW_TRY(start.uffd, duplicate_fd(resources_.uffd));
     THAW_TRY(start.vmm_pidfd, duplicate_fd(resources_.vmm));
-    THAW_TRY(start.memory, resources_.image->memory.duplicate());
-    if (resources_.image->map) {
-        THAW_TRY(start.map, resources_.image->map.duplicate());
+    const ImageFiles& files = resources_.image->files;
+    THAW_TRY(start.memory, files.memory.duplicate());
+    if (files.map) {
+        THAW_TRY(start.map, files.map.duplicate());
+    }
+    if (files.layers) {
+        THAW_TRY(start.layers, files.layers.duplicate());
+    }
+    for (const Fd& base : files.bases) {
+        THAW_TRY(auto copy, base.duplicate());
+        start.bases.push_back(std::move(copy));
     }
     if (resources_.working_set >= 0) {
         THAW_TRY(start.working_set, duplicate_fd(resources_.working_set));

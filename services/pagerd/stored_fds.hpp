@@ -8,6 +8,7 @@
 #include "core/enum_table.hpp"
 #include "systemd/notify.hpp"
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -27,6 +28,14 @@ enum class FdRole : std::uint8_t {
     Replay,  // session: the working set
     Memory,  // image: the memory file
     Map,     // image: memory.map
+    Layers,  // image that is a difference: its table of layers
+    Base1,   // ... and the memory files of the images below, nearest first
+    Base2,
+    Base3,
+    Base4,
+    Base5,
+    Base6,
+    Base7,
 };
 
 inline constexpr EnumTable kFdRoleNames{std::array{
@@ -39,7 +48,20 @@ inline constexpr EnumTable kFdRoleNames{std::array{
     std::pair{FdRole::Replay, std::string_view("replay")},
     std::pair{FdRole::Memory, std::string_view("memory")},
     std::pair{FdRole::Map, std::string_view("map")},
+    std::pair{FdRole::Layers, std::string_view("layers")},
+    std::pair{FdRole::Base1, std::string_view("base1")},
+    std::pair{FdRole::Base2, std::string_view("base2")},
+    std::pair{FdRole::Base3, std::string_view("base3")},
+    std::pair{FdRole::Base4, std::string_view("base4")},
+    std::pair{FdRole::Base5, std::string_view("base5")},
+    std::pair{FdRole::Base6, std::string_view("base6")},
+    std::pair{FdRole::Base7, std::string_view("base7")},
 }};
+
+inline constexpr std::array kBaseRoles{
+    FdRole::Base1, FdRole::Base2, FdRole::Base3, FdRole::Base4,
+    FdRole::Base5, FdRole::Base6, FdRole::Base7,
+};
 
 // Ids of sessions and images: 1 to 64 lower-case hex digits.
 bool is_valid_id(std::string_view id);

@@ -11,8 +11,18 @@ namespace {
 
 constexpr int kPercent = 100;
 
-BackendChoice choose_automatically(const BackendQuestion& question, bool huge_pages) {
-    if (huge_pages) return {Backend::Uffd, "the image has 2 MiB pages, which only the pager loads"};
+// Why nothing but the pager will do; empty where a file mapping would as well.
+std::string only_by_pager(const BackendQuestion& question) {
+    if (question.page_size != image::kPageSize4K)
+        return fmt::format("an image with pages of {}", format_size(question.page_size));
+    if (question.layered) return "an image that is a difference to another one";
+    if (question.tracked) return "a VM whose writes are tracked";
+    return {};
+}
+
+BackendChoice choose_automatically(const BackendQuestion& question) {
+    if (const auto what = only_by_pager(question); !what.empty())
+        return {Backend::Uffd, what + " is loaded by the pager only"};
     if (question.in_use)
         return {Backend::Uffd, "another VM runs from the image; the pager serves both"};
     if (question.recorded)
@@ -36,14 +46,12 @@ Result<BackendChoice> choose_backend(const BackendQuestion& question) {
             "memory backend {} was asked for, but the policy allows {} only",
             kBackendNames.name(question.requested), kBackendNames.name(question.policy)
         );
-    const bool huge_pages = question.page_size != image::kPageSize4K;
     const auto given = by_policy ? question.policy : question.requested;
-    if (given == Backend::Auto) return choose_automatically(question, huge_pages);
-    if (given == Backend::File && huge_pages)
+    if (given == Backend::Auto) return choose_automatically(question);
+    if (const auto what = only_by_pager(question); given == Backend::File && !what.empty())
         return fail_named(
-            restore1::error::kBackendUnsupported, EOPNOTSUPP,
-            "an image with pages of {} cannot be loaded by file mapping",
-            format_size(question.page_size)
+            restore1::error::kBackendUnsupported, EOPNOTSUPP, "{} cannot be loaded by file mapping",
+            what
         );
     return BackendChoice{given, by_policy ? "set by policy" : "asked for by the caller"};
 }

@@ -18,6 +18,8 @@ struct BackendQuestion {
     double cached = 0;                 // share of the memory file in the page cache, 0 to 1
     bool in_use = false;               // another VM runs from the same image
     bool recorded = false;             // it has a working set to load ahead
+    bool layered = false;              // it is a difference to another image
+    bool tracked = false;              // what the guest writes is to be noted
 };
 
 struct BackendChoice {

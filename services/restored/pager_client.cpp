@@ -209,6 +209,11 @@ Result<BusMessage> PagerClient::make_create(const SessionRequest& request) const
     THAW_CHECK(message.append("{sh}", "map", request.map_fd));
     if (request.working_set_fd >= 0)
         THAW_CHECK(message.append("{sh}", "working-set", request.working_set_fd));
+    if (request.layers_fd >= 0) THAW_CHECK(message.append("{sh}", "layers", request.layers_fd));
+    for (std::size_t i = 0; i < request.base_fds.size(); ++i) {
+        const auto key = fmt::format("base-{}", i + 1);
+        THAW_CHECK(message.append("{sh}", key.c_str(), request.base_fds[i]));
+    }
     THAW_CHECK(message.close_container());
     THAW_CHECK(message.open_container('a', "{sv}"));
     THAW_CHECK(message.append("{sv}", "ImageId", "s", request.image_id.c_str()));

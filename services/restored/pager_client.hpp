@@ -46,6 +46,9 @@ struct SessionRequest {
     std::optional<std::uint64_t> replay_budget;
     std::optional<std::uint64_t> sequential_budget;
     bool recording = false; // first touches are kept; take_recording() brings them
+    // Of a difference: its table of layers, and the memory files of the images below.
+    int layers_fd = -1;
+    std::vector<int> base_fds{};
 };
 
 struct CreatedSession {

@@ -4,6 +4,7 @@
 #include "core/file.hpp"
 #include "image/access_log.hpp"
 #include "image/memory_map.hpp"
+#include "image/memory_reader.hpp"
 #include "image/seal.hpp"
 #include "image/working_set.hpp"
 
@@ -96,7 +97,7 @@ Result<RecordedFiles> write_recording(
     THAW_CHECK(write_all(log_file.fd(), image::encode_access_log(log)));
     THAW_TRY(auto set_file, NewFile::create(directory, image::kWorkingSetFile));
     if (canceled) return fail(ECANCELED, "canceled");
-    THAW_CHECK(image::write_working_set(set_file.fd(), log, opened.memory.get(), map));
+    THAW_CHECK(image::write_working_set(set_file.fd(), log, image::MemoryReader(opened), map));
     if (canceled) return fail(ECANCELED, "canceled");
     // Either file is right by itself: a crash between the two leaves an older working set.
     THAW_CHECK(log_file.publish());

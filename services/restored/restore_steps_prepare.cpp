@@ -74,6 +74,7 @@ Result<> RestoreJob::choose_backend_of(const image::OpenImage& image) {
         .cached = cached_share(image.memory.get(), manifest.memory_size),
         .in_use = context().manager.count_live(image.name) > 0,
         .recorded = static_cast<bool>(image.working_set),
+        .layered = manifest.base.has_value(),
     };
     THAW_TRY(const auto choice, choose_backend(question));
     chosen_ = choice.backend;
@@ -117,7 +118,7 @@ void RestoreJob::on_unit_read(const UnitState& unit) {
 void RestoreJob::create_session() {
     if (!make(&Made::session)) return;
     const auto& manifest = image_files_->manifest;
-    const SessionRequest request{
+    SessionRequest request{
         .name = instance(),
         .unit = instance_.unit(),
         .memory_fd = image_files_->memory.get(),
@@ -133,7 +134,10 @@ void RestoreJob::create_session() {
         .replay_budget = options_.replay_budget,
         .sequential_budget = options_.sequential_budget,
         .recording = options_.recording,
+        .layers_fd = image_files_->layers.get(),
     };
+    for (const auto& base : image_files_->bases)
+        request.base_fds.push_back(base.memory.get());
     pager_ = context().pager.create_session(request, [this](Result<CreatedSession> created) {
         on_session_created(std::move(created));
     });

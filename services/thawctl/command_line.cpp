@@ -263,6 +263,12 @@ void describe_image(CLI::App& app, CommandLine& line) {
         ->required()
         ->type_name("FILE");
     import->add_flag("--move", image.move, "Take the files instead of copying them");
+    auto* base = import->add_option("--base", image.base, "Make a difference to that image")
+                     ->type_name("IMAGE");
+    auto* pages = import->add_option("--pages", image.pages_path, "Bitmap of the pages to take")
+                      ->type_name("FILE");
+    base->needs(pages);
+    pages->needs(base);
     add_settings(*import, image);
 
     auto* seal = add_image_verb(

@@ -2,6 +2,7 @@
 
 // image import, seal, verify: the long ones, with progress and Ctrl-C.
 
+#include "core/file.hpp"
 #include "exit_codes.hpp"
 #include "guard_view.hpp"
 #include "image/store.hpp"
@@ -12,6 +13,7 @@
 #include "table.hpp"
 #include "verbs.hpp"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 namespace thaw::ctl {
@@ -69,10 +71,22 @@ std::uint64_t bytes_of_import(const ImageArguments& arguments) {
         ::stat(arguments.memory_path.c_str(), &memory) != 0)
         return 0;
     auto bytes = static_cast<std::uint64_t>(memory.st_size) / kMapShare;
+    // Holes of a difference's source are not taken for pages; the rest is written again.
+    if (!arguments.base.empty())
+        return bytes + static_cast<std::uint64_t>(memory.st_blocks) * kBlock;
     for (const auto& source : {state, memory})
         if (!arguments.move || source.st_dev != root.st_dev)
             bytes += static_cast<std::uint64_t>(source.st_blocks) * kBlock;
     return bytes;
+}
+
+Result<image::PageBitmap> load_pages(const ImageArguments& arguments, const image::Store& store) {
+    THAW_TRY(const auto base, store.open(arguments.base));
+    THAW_TRY(const auto file, open_file(arguments.pages_path, O_RDONLY | O_NOCTTY));
+    auto pages =
+        image::PageBitmap::load(file.get(), base.manifest.memory_size / image::kPageSize4K);
+    if (!pages) return std::unexpected(std::move(pages).error().with_context(arguments.pages_path));
+    return pages;
 }
 
 int report_sealed(
@@ -104,6 +118,10 @@ Result<int> verb_image_import(const ImageArguments& arguments, const OutputOptio
     THAW_TRY(source.manifest, manifest_of(arguments));
     const image::Store store(arguments.root);
     image::Store::Warnings warnings;
+    if (!arguments.base.empty()) {
+        source.base = arguments.base;
+        THAW_TRY(source.present, load_pages(arguments, store));
+    }
     // Kept until the image is there.
     THAW_TRY(
         const auto lease,

@@ -50,6 +50,13 @@ std::string describe(const image::OpenImage& opened, std::uint64_t data) {
                   ));
     for (const auto* file : {&manifest.state, &manifest.memory, &manifest.memory_map})
         add("File", fmt::format("{} ({})", file->name, format_size(file->size)));
+    for (const auto& base : opened.bases)
+        add("Laid over", fmt::format("{} ({})", base.name, image::format_id(base.id)));
+    if (opened.layer_table)
+        add("Own pages",
+            fmt::format(
+                "{} of {}", opened.layer_table->own_pages(), opened.layer_table->page_count()
+            ));
     for (const auto& drive : manifest.drives)
         add("Drive", fmt::format(
                          "{} {}{}{}", drive.id, drive.path, drive.read_only ? " read-only" : "",
@@ -85,6 +92,7 @@ Result<int> verb_image_list(const ImageArguments& arguments, const OutputOptions
          {"MEMORY", Align::Right},
          {"PAGE", Align::Right},
          {"DISK", Align::Right},
+         {"BASE"},
          {"VMM"},
          {"SEALED"},
          {"STATUS"}}
@@ -100,6 +108,7 @@ Result<int> verb_image_list(const ImageArguments& arguments, const OutputOptions
                  format_size(manifest->memory_size),
                  page_size_word(manifest->page_size),
                  format_size(disk_bytes),
+                 manifest->base ? manifest->base->name : "",
                  manifest->vmm + " " + manifest->vmm_version,
                  format_timestamp(manifest->created),
                  {"ok", Color::Good}}
@@ -111,6 +120,7 @@ Result<int> verb_image_list(const ImageArguments& arguments, const OutputOptions
                  "",
                  "",
                  format_size(disk_bytes),
+                 "",
                  "",
                  "",
                  {manifest.error().message(), Color::Bad}}
@@ -133,6 +143,13 @@ Result<int> verb_image_show(const ImageArguments& arguments, const OutputOptions
     auto value = manifest_json(opened.manifest);
     value["name"] = opened.name;
     value["data_bytes"] = data;
+    if (opened.layer_table) {
+        value["own_pages"] = opened.layer_table->own_pages();
+        auto bases = nlohmann::json::array();
+        for (const auto& base : opened.bases)
+            bases.push_back({{"name", base.name}, {"id", image::format_id(base.id)}});
+        value["bases"] = std::move(bases);
+    }
     print_json(value, options.json);
     return kExitOk;
 }

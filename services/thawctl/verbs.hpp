@@ -88,6 +88,8 @@ struct ImageArguments {
     std::string vmm_version;
     std::vector<std::string> drives; // ID=PATH[:ro][:shared]
     std::string vsock_path;
+    std::string base;       // with it the image becomes a difference to that one,
+    std::string pages_path; // of the pages that this bitmap names
     bool move = false;
     bool force = false;
     std::uint32_t runs = 1;

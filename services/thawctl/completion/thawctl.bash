@@ -135,7 +135,7 @@ _thawctl() {
     image)
         case $sub in
         '') choices=$image_verbs ;;
-        import) options+=' --state --memory --move --page-size --vmm --vmm-version --drive --vsock' ;;
+        import) options+=' --state --memory --move --base --pages --page-size --vmm --vmm-version --drive --vsock' ;;
         seal) options+=' --state --memory --page-size --vmm --vmm-version --drive --vsock' ;;
         record)
             options+=' --runs --max --allow-writes --no-block'

@@ -101,6 +101,8 @@ complete -c thawctl -n "$settings" -l vmm-version -x -d 'Its version'
 complete -c thawctl -n "$settings" -l drive -x -d 'ID=PATH[:ro][:shared]'
 complete -c thawctl -n "$settings" -l vsock -r -F -d 'Path of the vsock socket'
 complete -c thawctl -n '__fish_seen_subcommand_from import' -l move -d 'Take the files'
+complete -c thawctl -n '__fish_seen_subcommand_from import' -l base -x -d 'Make a difference to that image'
+complete -c thawctl -n '__fish_seen_subcommand_from import' -l pages -r -d 'Bitmap of the pages to take'
 complete -c thawctl -n '__fish_seen_subcommand_from rm' -l force -d 'Also when in use'
 complete -c thawctl -n '__fish_seen_subcommand_from record verify show rm' -a '(__thawctl_images)' -d Image
 

@@ -4,6 +4,7 @@
 #include "core/file.hpp"
 #include "core/pidfd.hpp"
 #include "core/scm.hpp"
+#include "image/memory_reader.hpp"
 #include "image/working_set.hpp"
 
 #include <fmt/format.h>
@@ -116,7 +117,8 @@ void Image::pack(const std::vector<std::uint32_t>& pages) {
         open_file(folder_ + "/working-set", O_RDWR | O_CREAT | O_TRUNC, 0600), "make a working set"
     );
     must_be(
-        image::write_working_set(file.get(), log, memory_.get(), loaded).has_value(),
+        image::write_working_set(file.get(), log, image::MemoryReader(memory_.get()), loaded)
+            .has_value(),
         "pack the working set"
     );
     must_be(::fsync(file.get()) == 0, "sync the working set");

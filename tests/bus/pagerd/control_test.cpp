@@ -7,6 +7,7 @@
 #include "image/access_log.hpp"
 #include "image/manifest.hpp"
 #include "image/memory_map.hpp"
+#include "image/memory_reader.hpp"
 #include "image/working_set.hpp"
 
 #include <fcntl.h>
@@ -81,7 +82,8 @@ protected:
         EXPECT_TRUE(map);
         const image::AccessLog log{.id = id(), .page_count = kPages, .pages = std::move(pages)};
         Fd fd(::memfd_create("working-set", MFD_CLOEXEC));
-        const auto written = image::write_working_set(fd.get(), log, image_.get(), *map);
+        const auto written =
+            image::write_working_set(fd.get(), log, image::MemoryReader(image_.get()), *map);
         EXPECT_TRUE(written) << written.error().message();
         return fd;
     }

@@ -36,6 +36,39 @@ void expect_refused(const nlohmann::json& value, int code, const std::string& na
     EXPECT_NE(parsed.error().message().find(names), std::string::npos) << parsed.error().message();
 }
 
+TEST(Manifest, OfADifferenceNamesItsBase) {
+    auto manifest = sample();
+    manifest.base = BaseImage{"below", {9, 9, 9}};
+    manifest.layers = manifest.memory_map;
+    manifest.layers.name = "layers";
+    const auto parsed = parse_manifest(format_manifest(manifest));
+    ASSERT_TRUE(parsed) << parsed.error().message();
+    ASSERT_TRUE(parsed->base);
+    EXPECT_EQ(parsed->base->name, "below");
+    EXPECT_EQ(parsed->base->id, manifest.base->id);
+    EXPECT_EQ(parsed->layers.name, "layers");
+    const auto good = nlohmann::json::parse(format_manifest(manifest));
+    auto value = good;
+    value["base"]["name"] = "../below";
+    expect_refused(value, EBADMSG, "base.name");
+    value = good;
+    value["base"]["id"] = value["id"];
+    expect_refused(value, EBADMSG, "base.id");
+    value = good;
+    value["files"].erase("layers");
+    expect_refused(value, EBADMSG, "layers");
+    value = good;
+    value["files"]["layers"]["name"] = "a/b";
+    expect_refused(value, EBADMSG, "files.layers.name");
+    // Each of the two versions goes with its kind of image, and with no other.
+    value = good;
+    value["format_version"] = 1;
+    expect_refused(value, EBADMSG, "does not fit");
+    value = sample_json();
+    value["format_version"] = 2;
+    expect_refused(value, EBADMSG, "does not fit");
+}
+
 TEST(Manifest, SurvivesWritingAndReading) {
     const auto manifest = sample();
     const auto parsed = parse_manifest(format_manifest(manifest));
@@ -66,8 +99,8 @@ TEST(Manifest, IgnoresUnknownMembers) {
 
 TEST(Manifest, RefusesUnknownFormat) {
     auto value = sample_json();
-    value["format_version"] = 2;
-    expect_refused(value, EPROTONOSUPPORT, "format version 2");
+    value["format_version"] = 3;
+    expect_refused(value, EPROTONOSUPPORT, "format version 3");
     value.erase("format_version");
     expect_refused(value, EBADMSG, "format_version");
 }

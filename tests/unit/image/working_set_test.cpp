@@ -4,6 +4,7 @@
 #include "core/file.hpp"
 #include "image/access_log.hpp"
 #include "image/memory_map.hpp"
+#include "image/memory_reader.hpp"
 #include "image/working_set.hpp"
 
 #include <gtest/gtest.h>
@@ -126,7 +127,8 @@ class WorkingSet : public ::testing::Test {
 protected:
     std::vector<std::byte> packed(const AccessLog& log) const {
         const Fd file(::memfd_create("working-set", MFD_CLOEXEC));
-        const auto written = write_working_set(file.get(), log, sample_.memory.get(), sample_.map);
+        const auto written =
+            write_working_set(file.get(), log, MemoryReader(sample_.memory.get()), sample_.map);
         EXPECT_TRUE(written) << written.error().message();
         std::vector<std::byte> bytes(identify(file.get()).value().size);
         EXPECT_TRUE(pread_exact(file.get(), bytes, 0));
@@ -232,10 +234,13 @@ TEST_F(WorkingSet, RottenBytesAreNotPacked) {
     byte ^= std::byte{1};
     ASSERT_EQ(::pwrite(sample_.memory.get(), &byte, 1, at), 1);
     const Fd file(::memfd_create("working-set", MFD_CLOEXEC));
-    const auto written = write_working_set(file.get(), log, sample_.memory.get(), sample_.map);
+    const auto written =
+        write_working_set(file.get(), log, MemoryReader(sample_.memory.get()), sample_.map);
     ASSERT_FALSE(written);
     EXPECT_EQ(written.error().code(), EBADMSG);
-    EXPECT_FALSE(write_working_set(file.get(), AccessLog{}, sample_.memory.get(), sample_.map));
+    EXPECT_FALSE(
+        write_working_set(file.get(), AccessLog{}, MemoryReader(sample_.memory.get()), sample_.map)
+    );
 }
 
 } // namespace

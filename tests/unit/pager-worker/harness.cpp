@@ -4,7 +4,9 @@
 #include "core/file.hpp"
 #include "core/pidfd.hpp"
 #include "core/scm.hpp"
+#include "image/layers.hpp"
 #include "image/memory_map.hpp"
+#include "image/memory_reader.hpp"
 #include "image/working_set.hpp"
 
 #include <fcntl.h>
@@ -21,6 +23,7 @@
 #include <csignal>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <thread>
 
 namespace thaw::test {
@@ -75,7 +78,7 @@ bool TestImage::matches(const void* bytes, std::uint64_t page) {
     return true;
 }
 
-TestImage::TestImage(std::uint64_t size, const char* folder) : size_(size) {
+TestImage::TestImage(std::uint64_t size, const char* folder) : size_(size), folder_(folder) {
     const auto make = [&](const char* name) {
         return Fd(
             folder == nullptr ? ::memfd_create(name, MFD_CLOEXEC)
@@ -110,21 +113,69 @@ Fd TestImage::working_set(const std::vector<std::uint32_t>& pages, std::uint32_t
     };
     const auto map = must(image::MemoryMap::load(map_.get(), id_));
     Fd file(::memfd_create("working-set", MFD_CLOEXEC));
-    const auto written = image::write_working_set(file.get(), log, memory_.get(), map);
+    const auto written =
+        image::write_working_set(file.get(), log, image::MemoryReader(memory_.get()), map);
     must_be(static_cast<bool>(written), "pack the working set");
     return file;
 }
 
+void TestImage::lay_over(unsigned bases) {
+    const auto id_of = [&](unsigned layer) {
+        auto id = id_;
+        id[0] = static_cast<std::uint8_t>(id[0] + layer);
+        return id;
+    };
+    // Whatever is not found in its own file makes a wrong page.
+    const std::vector<std::uint64_t> junk(kPage / 8, 0x6b6e756a6b6e756a);
+    for (unsigned i = 0; i < bases; ++i)
+        bases_.push_back(
+            folder_ == nullptr ? Fd(::memfd_create("base", MFD_CLOEXEC))
+                               : Fd(::open(folder_, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600))
+        );
+    std::vector<Fd*> files{&memory_};
+    for (Fd& base : bases_)
+        files.push_back(&base);
+    std::array<std::uint64_t, kPage / 8> words{};
+    for (std::uint64_t page = 0; page < pages(); ++page)
+        for (unsigned layer = 0; layer < files.size(); ++layer) {
+            for (std::size_t i = 0; i < words.size(); ++i)
+                words[i] = layer == layer_of(page) ? word(page, i) : junk[i];
+            must_be(
+                ::pwrite(
+                    files[layer]->get(), words.data(), kPage, static_cast<off_t>(page * kPage)
+                ) == kPage,
+                "write a layer"
+            );
+        }
+    // From the bottom up, as the images would have been made.
+    std::optional<image::LayerTable> below;
+    for (unsigned layer = bases; layer-- > 0;) {
+        image::PageBitmap present(pages());
+        for (std::uint64_t page = 0; page < pages(); ++page)
+            if (layer_of(page) == layer) present.set(page);
+        const auto bytes = must(
+            image::build_layers(id_of(layer), id_of(layer + 1), below ? &*below : nullptr, present)
+        );
+        layers_.reset(::memfd_create("layers", MFD_CLOEXEC));
+        must_be(static_cast<bool>(write_all(layers_.get(), std::span(bytes))), "write the table");
+        below = must(image::LayerTable::load(layers_.get(), id_of(layer)));
+    }
+}
+
 void TestImage::flip(std::uint64_t page) const {
     std::byte byte{};
+    const int file = file_of(page);
     const auto at = static_cast<off_t>(page * kPage + 777);
-    must_be(::pread(memory_.get(), &byte, 1, at) == 1, "read the image");
+    must_be(::pread(file, &byte, 1, at) == 1, "read the image");
     byte ^= std::byte{0x10};
-    must_be(::pwrite(memory_.get(), &byte, 1, at) == 1, "write the image");
+    must_be(::pwrite(file, &byte, 1, at) == 1, "write the image");
 }
 
 void TestImage::cool() const {
-    for (const int fd : {memory_.get(), map_.get()}) {
+    std::vector<int> files{memory_.get(), map_.get()};
+    for (const Fd& base : bases_)
+        files.push_back(base.get());
+    for (const int fd : files) {
         must_be(::fsync(fd) == 0, "sync the image");
         must_be(::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0, "drop the image's pages");
     }
@@ -332,6 +383,10 @@ WorkerProcess Broker::start() {
     message.memory = must_dup(image_.memory());
     if (options_.with_map) message.map = must_dup(image_.map());
     if (options_.working_set) message.working_set = must_dup(options_.working_set.get());
+    if (image_.layers() >= 0)
+        message.layers = must_dup(options_.layers ? options_.layers.get() : image_.layers());
+    for (std::size_t i = 0; i + options_.drop_bases < image_.bases().size(); ++i)
+        message.bases.push_back(must_dup(image_.bases()[i].get()));
     message.spares = must(protocol::make_spare_sockets());
     must_be(
         static_cast<bool>(protocol::send_control(worker.channel(), protocol::encode(message))),

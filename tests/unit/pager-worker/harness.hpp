@@ -50,6 +50,14 @@ public:
     static bool matches(const void* bytes, std::uint64_t page);
     // A working-set file of these pages (4 KiB indices) in this order, packed as `record` does.
     Fd working_set(const std::vector<std::uint32_t>& pages, std::uint32_t page_size = kPage) const;
+    // Makes a difference to `bases` images of it: the pages are dealt out to as many files more,
+    // and where a file has no page it holds nonsense.
+    void lay_over(unsigned bases);
+    int layers() const { return layers_.get(); }
+    const std::vector<Fd>& bases() const { return bases_; }
+    unsigned layer_of(std::uint64_t page) const {
+        return bases_.empty() ? 0 : static_cast<unsigned>(page / 3 % (bases_.size() + 1));
+    }
     // Flips a byte of the page in the memory file; again to put it right.
     void flip(std::uint64_t page) const;
     void truncate(std::uint64_t size) const;
@@ -57,9 +65,15 @@ public:
 
 private:
     std::uint64_t size_;
+    const char* folder_;
     std::array<std::uint8_t, 16> id_{};
+    int file_of(std::uint64_t page) const {
+        return layer_of(page) == 0 ? memory_.get() : bases_[layer_of(page) - 1].get();
+    }
     Fd memory_;
     Fd map_;
+    Fd layers_;
+    std::vector<Fd> bases_;
 };
 
 // Guest memory as a VMM makes it: anonymous or hugetlb, MISSING, EVENT_REMOVE. One or two regions.
@@ -100,6 +114,8 @@ struct BrokerOptions {
     Fd vmm_pidfd;   // this process when empty
     Fd working_set; // none when empty
     std::string pressure_directory;
+    Fd layers;               // in place of the image's own
+    unsigned drop_bases = 0; // so many are not handed over
 };
 
 // One worker process.

@@ -65,6 +65,19 @@ INSTANTIATE_TEST_SUITE_P(Engines, Huge, ::testing::Values(THAW_TEST_ENGINES));
 
 constexpr Guest::Layout kLayout{.size = kSize, .page_size = kHuge, .huge = true};
 
+// A difference knows 4 KiB pages: a page of the mapping is read from several files.
+TEST_P(Huge, LayersMeetInsideOfAPage) {
+    TestImage image(kSize);
+    image.lay_over(3);
+    const Guest guest(kLayout);
+    Broker broker(image, guest, options());
+    auto worker = broker.start_ready();
+    std::uint64_t wrong = 0;
+    for (std::uint64_t page = 0; page < image.pages(); ++page)
+        wrong += TestImage::matches(guest.address(page), page) ? 0 : 1;
+    EXPECT_EQ(wrong, 0U);
+}
+
 TEST_P(Huge, WholePagesAreServed) {
     const TestImage image(kSize);
     const Guest guest(kLayout);

@@ -116,10 +116,10 @@ private:
 
 // Kills workers while three threads touch, write and free pages. `ahead`: with a working set being
 // replayed and, behind it, every page being brought in, all of it begun anew by each successor.
-void kill_workers(const char* engine, BrokerOptions with, bool ahead) {
+void kill_workers(const char* engine, BrokerOptions with, bool ahead, unsigned bases = 0) {
     const unsigned kills = kills_wanted();
     const HangGuard guard(60 + kills / 10);
-    const TestImage image(kSize);
+    TestImage image(kSize);
     const Guest guest({.size = kSize, .split = 24 << 20});
     if (ahead) {
         std::vector<std::uint32_t> pages;
@@ -128,6 +128,7 @@ void kill_workers(const char* engine, BrokerOptions with, bool ahead) {
         std::shuffle(pages.begin(), pages.end(), std::mt19937_64(3));
         with.working_set = image.working_set(pages);
     }
+    if (bases > 0) image.lay_over(bases);
     Broker broker(image, guest, std::move(with));
     if (ahead) {
         // So slow that it lasts for all of them.
@@ -176,6 +177,11 @@ void kill_workers(const char* engine, BrokerOptions with, bool ahead) {
 
 TEST_P(Survive, WorkersKilledAtRandomMoments) {
     kill_workers(GetParam(), options(), false);
+}
+
+// Each successor gets all files of a difference.
+TEST_P(Survive, LayeredWorkersKilledWhileTheyReplay) {
+    kill_workers(GetParam(), options(), true, 3);
 }
 
 TEST_P(Survive, WorkersKilledWhileTheyReplay) {
@@ -314,7 +320,8 @@ bool same_file(int a, int b) {
 
 TEST_P(Survive, DialsInWhenTheBrokerDies) {
     const HangGuard guard(30);
-    const TestImage image(kSize);
+    TestImage image(kSize);
+    image.lay_over(2);
     const Guest guest({.size = kSize});
     ControlSocket control;
     auto with = options();
@@ -333,6 +340,9 @@ TEST_P(Survive, DialsInWhenTheBrokerDies) {
     EXPECT_TRUE(same_file(hello.memory.get(), image.memory()));
     EXPECT_TRUE(same_file(hello.map.get(), image.map()));
     EXPECT_TRUE(hello.uffd && hello.vmm_pidfd);
+    EXPECT_TRUE(same_file(hello.layers.get(), image.layers()));
+    ASSERT_EQ(hello.bases.size(), 2U);
+    EXPECT_TRUE(same_file(hello.bases[1].get(), image.bases()[1].get()));
     // The descriptors we got are ours to close; the worker's lock is none of them.
     message = fail(ENODATA, "dropped");
     EXPECT_EQ(broker.memory().worker_lock_holder().value(), worker.pid());

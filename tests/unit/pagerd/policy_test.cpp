@@ -119,11 +119,11 @@ TEST(StuckDetector, UnreadMessagesWhileTheHeartStandsStill) {
 }
 
 TEST(StoreRoom, CountsWhatPresentSessionsMayStillNeed) {
-    EXPECT_TRUE(store_has_room(9, 0, 0, true));
-    EXPECT_FALSE(store_has_room(8, 0, 0, true));
-    EXPECT_TRUE(store_has_room(16, 1, 1, false));
-    EXPECT_FALSE(store_has_room(16, 1, 1, true));
-    EXPECT_TRUE(store_has_room(4096, 511, 256, false));
+    EXPECT_TRUE(store_has_room(9, 0, 0, 2));
+    EXPECT_FALSE(store_has_room(8, 0, 0, 2));
+    EXPECT_TRUE(store_has_room(16, 1, 2, 0));
+    EXPECT_FALSE(store_has_room(16, 1, 2, 2));
+    EXPECT_TRUE(store_has_room(4096, 511, 512, 0));
 }
 
 TEST(StopReason, OnlyStopIsFinal) {

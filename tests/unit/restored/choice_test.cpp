@@ -57,6 +57,20 @@ TEST(BackendChoice, ABreakerRefusesRatherThanGuesses) {
     EXPECT_TRUE(refused({.requested = Backend::Uffd, .policy = Backend::File, .page_size = k4K}));
 }
 
+TEST(BackendChoice, WhatOnlyThePagerCanLoadIsNeverMapped) {
+    for (const auto& only :
+         {BackendQuestion{.page_size = k4K, .cached = 1.0, .layered = true},
+          BackendQuestion{.page_size = k4K, .cached = 1.0, .tracked = true}}) {
+        EXPECT_EQ(chosen(only), Backend::Uffd);
+        auto question = only;
+        question.requested = Backend::File;
+        EXPECT_TRUE(refused(question));
+        question = only;
+        question.policy = Backend::File;
+        EXPECT_TRUE(refused(question));
+    }
+}
+
 TEST(PageCache, SeesWhatIsThere) {
     char name[] = "/var/tmp/thaw-page-cache-XXXXXX";
     const Fd fd(mkstemp(name));
