@@ -10,8 +10,9 @@ from thawlab.vms import RESTORE, VmTestCase
 
 # Where a job can be caught: what it is kept waiting for there.
 STAGES = {
-    "preflight": "pid1",       # asked for the unit's state
-    "preparing": "pagerd",     # asked for the session
+    "preflight": "pid1",        # asked for the unit's state
+    "reserving": "diskguardd",  # asked for room
+    "preparing": "pagerd",      # asked for the session
     "starting": {"api_delay_ms": 3000},
     "loading": {"slow_load_ms": 3000},
     "proving": {"never_connect": True, "device_touch_pages": 0},

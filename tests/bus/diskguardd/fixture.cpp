@@ -2,11 +2,11 @@
 #include "fixture.hpp"
 
 #include "core/file.hpp"
+#include "fakes/daemon_launch.hpp"
 #include "reserve/volume.hpp"
 
 #include <fcntl.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
@@ -19,7 +19,6 @@ namespace thaw::diskguard {
 
 namespace {
 constexpr Microseconds kHeartbeat = 5 * kUsecPerMsec;
-constexpr int kFirstListenFd = 3;
 } // namespace
 
 void DiskguardTest::SetUp() {
@@ -39,7 +38,7 @@ void DiskguardTest::SetUp() {
     ASSERT_TRUE(bus);
     bus_ = std::move(*bus);
     start_systemd();
-    auto keeper = pagerd::StoreKeeper::start(*loop_, bus_daemon_->directory() + "/notify");
+    auto keeper = fakes::StoreKeeper::start(*loop_, bus_daemon_->directory() + "/notify");
     ASSERT_TRUE(keeper) << keeper.error().message();
     keeper_ = std::move(*keeper);
     watch_signals();
@@ -125,11 +124,13 @@ unsigned DiskguardTest::chunks_on_disk() {
     unsigned count = 0;
     std::error_code error;
     const auto folder = std::string(kMount) + "/" + reserve::kDirectory;
-    for (const auto& entry : std::filesystem::directory_iterator(folder, error))
-        count +=
-            entry.is_regular_file() && entry.file_size() >= 8 * kMiB && entry.hard_link_count() == 1
-                ? 1
-                : 0;
+    for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+        // The daemon works on the folder meanwhile: what is gone by now is no chunk.
+        struct stat st{};
+        if (::lstat(entry.path().c_str(), &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1 &&
+            st.st_size >= static_cast<off_t>(8 * kMiB))
+            ++count;
+    }
     return count;
 }
 
@@ -148,41 +149,18 @@ void DiskguardTest::write_config(const std::string& lines, const std::string& gu
 
 void DiskguardTest::start_daemon() {
     keeper_->ready = false;
-    std::vector<int> fds;
-    std::string names;
+    fakes::DaemonLaunch launch{
+        .program = DISKGUARDD,
+        .environment =
+            {{"DBUS_SYSTEM_BUS_ADDRESS", bus_daemon_->address()},
+             {"NOTIFY_SOCKET", keeper_->path()},
+             {"THAW_DISKGUARDD_CONFIG", bus_daemon_->directory() + "/diskguardd.conf"}}
+    };
     if (pass_stored_)
-        for (const auto& [name, fd] : keeper_->stored()) {
-            fds.push_back(fd.get());
-            names += (names.empty() ? "" : ":") + name;
-        }
-    daemon_ = ::fork();
-    ASSERT_GE(daemon_, 0);
-    if (daemon_ == 0) {
-        ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-        // Out of the way first, then to where systemd would have put them.
-        std::vector<int> copies;
-        for (const int fd : fds)
-            copies.push_back(::fcntl(fd, F_DUPFD, 200));
-        for (std::size_t i = 0; i < copies.size(); ++i)
-            ::dup2(copies[i], kFirstListenFd + static_cast<int>(i));
-        ::close_range(kFirstListenFd + static_cast<unsigned>(copies.size()), ~0U, 0);
-        const auto set = [](const char* key, const std::string& value) {
-            ::setenv(key, value.c_str(), 1);
-        };
-        set("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon_->address());
-        set("NOTIFY_SOCKET", keeper_->path());
-        set("THAW_DISKGUARDD_CONFIG", bus_daemon_->directory() + "/diskguardd.conf");
-        if (!copies.empty()) {
-            set("LISTEN_FDS", std::to_string(copies.size()));
-            set("LISTEN_FDNAMES", names);
-            set("LISTEN_PID", std::to_string(::getpid()));
-        }
-        sigset_t none;
-        sigemptyset(&none);
-        ::sigprocmask(SIG_SETMASK, &none, nullptr);
-        ::execl(DISKGUARDD, "thaw-diskguardd", nullptr);
-        ::_exit(127);
-    }
+        for (const auto& [name, fd] : keeper_->stored())
+            launch.descriptors.emplace_back(name, fd.get());
+    daemon_ = fakes::launch_daemon(launch);
+    ASSERT_GT(daemon_, 0);
     ASSERT_TRUE(until([&] { return keeper_->ready; })) << "the daemon did not get ready";
     auto message = new_call("GetVolume");
     ASSERT_TRUE(message.append("s", kMount));
