@@ -153,6 +153,21 @@ std::function<Result<>(std::string_view)> config_timespan(std::uint64_t* target)
     return scalar(target, parse_timespan);
 }
 
+std::function<Result<>(std::string_view)> config_positive_timespan(std::uint64_t* target) {
+    return scalar(target, [](std::string_view value) -> Result<std::uint64_t> {
+        THAW_TRY(const std::uint64_t time, parse_timespan(value));
+        if (time == 0) return fail(ERANGE, "expected a time above 0");
+        return time;
+    });
+}
+
+std::function<Result<>(std::string_view)> config_absolute_path(std::string* target) {
+    return scalar(target, [](std::string_view value) -> Result<std::string> {
+        if (!value.starts_with('/')) return fail(EINVAL, "expected an absolute path");
+        return std::string(value);
+    });
+}
+
 std::function<Result<>(std::string_view)>
 config_unsigned(std::uint64_t* target, std::uint64_t minimum, std::uint64_t maximum) {
     return scalar(target, [minimum, maximum](std::string_view value) -> Result<std::uint64_t> {
@@ -167,6 +182,17 @@ std::function<Result<>(std::string_view)> config_words(std::vector<std::string>*
         if (value.empty()) target->clear();
         for (auto& word : split_words(value))
             target->push_back(std::move(word));
+        return {};
+    };
+}
+
+std::function<Result<>(std::string_view)> config_absolute_paths(std::vector<std::string>* target) {
+    return [target](std::string_view value) -> Result<> {
+        const auto words = split_words(value);
+        for (const auto& word : words)
+            if (!word.starts_with('/')) return fail(EINVAL, "\"{}\" is no absolute path", word);
+        if (words.empty()) target->clear();
+        target->insert(target->end(), words.begin(), words.end());
         return {};
     };
 }

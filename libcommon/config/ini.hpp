@@ -8,6 +8,7 @@
 // Unknown sections and keys and values that do not parse are reported with file and line and
 // ignored. A file that cannot be read (other than absent) is an Error.
 
+#include "core/enum_table.hpp"
 #include "core/error.hpp"
 
 #include <functional>
@@ -33,7 +34,9 @@ struct ConfigKey {
 struct ConfigLocation {
     std::string file;                  // "/etc/thaw/pagerd.conf"
     std::vector<std::string> drop_ins; // folders, lowest priority first
-    // file and drop-in folders of /etc/thaw/NAME.conf (sysconfdir as configured).
+    // File and drop-in folders of /etc/thaw/NAME.conf (sysconfdir as configured). The environment
+    // variable THAW_NAME_CONFIG (in capitals) names another file, whose drop-ins are in FILE.d
+    // only.
     static ConfigLocation of_daemon(std::string_view name);
 };
 
@@ -50,7 +53,23 @@ std::function<Result<>(std::string_view)> config_size(std::uint64_t* target);
 std::function<Result<>(std::string_view)> config_timespan(std::uint64_t* target);
 std::function<Result<>(std::string_view)>
 config_unsigned(std::uint64_t* target, std::uint64_t minimum, std::uint64_t maximum);
+// Above 0, for times in which something has to be done.
+std::function<Result<>(std::string_view)> config_positive_timespan(std::uint64_t* target);
+std::function<Result<>(std::string_view)> config_absolute_path(std::string* target);
 // Words separated by blanks; several assignments append, an empty one clears.
 std::function<Result<>(std::string_view)> config_words(std::vector<std::string>* target);
+// The same with absolute paths only: a relative one would allow nothing and look as if it did.
+std::function<Result<>(std::string_view)> config_absolute_paths(std::vector<std::string>* target);
+
+// One of the words of `table`, which must outlive the ConfigKey.
+template <class E, std::size_t N>
+std::function<Result<>(std::string_view)> config_word(const EnumTable<E, N>& table, E* target) {
+    return [&table, target, initial = *target](std::string_view text) -> Result<> {
+        const auto value = text.empty() ? initial : table.value(text);
+        if (!value) return fail(EINVAL, "expected {}", table.alternatives());
+        *target = *value;
+        return {};
+    };
+}
 
 } // namespace thaw

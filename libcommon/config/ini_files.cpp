@@ -9,7 +9,10 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cerrno>
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <optional>
@@ -67,6 +70,12 @@ Result<> collect(const std::string& folder, std::map<std::string, std::string>& 
 } // namespace
 
 ConfigLocation ConfigLocation::of_daemon(std::string_view name) {
+    std::string variable = fmt::format("THAW_{}_CONFIG", name);
+    std::ranges::transform(variable, variable.begin(), [](unsigned char letter) {
+        return static_cast<char>(std::toupper(letter));
+    });
+    if (const char* named = std::getenv(variable.c_str()); named && *named != '\0')
+        return {.file = named, .drop_ins = {fmt::format("{}.d", named)}};
     const std::string file = fmt::format("thaw/{}.conf", name);
     return {
         .file = fmt::format("{}/{}", THAW_SYSCONFDIR, file),

@@ -106,6 +106,17 @@ Result<bool> JsonView::boolean(std::string_view member) const {
     return view.as_bool();
 }
 
+Result<std::vector<std::string>> JsonView::strings(std::string_view member) const {
+    THAW_TRY(const JsonView array, at(member));
+    THAW_TRY(const auto views, array.elements());
+    std::vector<std::string> texts;
+    for (const auto& view : views) {
+        THAW_TRY(auto text, view.as_string());
+        texts.push_back(std::move(text));
+    }
+    return texts;
+}
+
 Result<std::string> JsonView::string_or(std::string_view member, std::string fallback) const {
     return value_or(at(member), std::move(fallback), [](const JsonView& view) {
         return view.as_string();

@@ -4,6 +4,7 @@
 // JSON from outside, without exceptions: nothing here throws into the caller, a missing or
 // mistyped member is an Error that names it ("memory.page_size: expected an unsigned number").
 
+#include "core/enum_table.hpp"
 #include "core/error.hpp"
 
 #include <nlohmann/json_fwd.hpp>
@@ -40,6 +41,14 @@ public:
     Result<std::string> string(std::string_view member) const;
     Result<std::uint64_t> unsigned_number(std::string_view member) const;
     Result<bool> boolean(std::string_view member) const;
+    Result<std::vector<std::string>> strings(std::string_view member) const;
+    // A string that is one of the words of `table`.
+    template <class E, std::size_t N>
+    Result<E> word(std::string_view member, const EnumTable<E, N>& table) const {
+        THAW_TRY(const auto text, string(member));
+        if (const auto value = table.value(text)) return *value;
+        return fail(EBADMSG, "{}: unknown word \"{}\"", member, text);
+    }
     // Absent: the fallback. Present but mistyped: still an Error.
     Result<std::string> string_or(std::string_view member, std::string fallback) const;
     Result<std::uint64_t> unsigned_or(std::string_view member, std::uint64_t fallback) const;

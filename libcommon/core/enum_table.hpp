@@ -9,6 +9,7 @@
 #include <array>
 #include <cstddef>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -30,6 +31,15 @@ public:
         for (const auto& [key, word] : rows_)
             if (word == name) return key;
         return std::nullopt;
+    }
+    // "red, green or blue", for messages.
+    std::string alternatives() const {
+        std::string text;
+        for (std::size_t i = 0; i < N; ++i) {
+            if (i > 0) text += i + 1 < N ? ", " : " or ";
+            text += rows_[i].second;
+        }
+        return text;
     }
     constexpr const auto& rows() const { return rows_; }
 

@@ -3,8 +3,7 @@
 #include "image/access_log.hpp"
 
 #include "core/file.hpp"
-
-#include <xxhash.h>
+#include "image/checksum.hpp"
 
 #include <sys/stat.h>
 
@@ -23,9 +22,7 @@ std::uint64_t checksum_of(std::span<const std::byte> file) {
     AccessLogHeader header;
     std::memcpy(&header, file.data(), sizeof header);
     header.checksum = 0;
-    std::vector<std::byte> copy(file.begin(), file.end());
-    std::memcpy(copy.data(), &header, sizeof header);
-    return XXH3_64bits(copy.data(), copy.size());
+    return checksum_of_parts({std::as_bytes(std::span(&header, 1)), file.subspan(sizeof header)});
 }
 
 Result<> check_header(const AccessLogHeader& header, const ImageId& expected, std::uint64_t pages) {

@@ -3,13 +3,12 @@
 // The checksums of pages and of the map itself; apart from the rest because the pager's workers
 // need nothing else of it.
 
+#include "image/checksum.hpp"
 #include "image/memory_map.hpp"
 
 #include <xxhash.h>
 
 #include <cstring>
-#include <memory>
-#include <new>
 
 namespace thaw::image {
 
@@ -23,15 +22,9 @@ std::uint64_t map_checksum(
     MapHeader header, std::span<const std::uint64_t> chunk_hashes, std::span<const ZeroRun> runs
 ) {
     header.checksum = 0;
-    const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(
-        XXH3_createState(), &XXH3_freeState
+    return checksum_of_parts(
+        {std::as_bytes(std::span(&header, 1)), std::as_bytes(chunk_hashes), std::as_bytes(runs)}
     );
-    if (!state) throw std::bad_alloc();
-    XXH3_64bits_reset(state.get());
-    XXH3_64bits_update(state.get(), &header, sizeof header);
-    XXH3_64bits_update(state.get(), chunk_hashes.data(), chunk_hashes.size_bytes());
-    XXH3_64bits_update(state.get(), runs.data(), runs.size_bytes());
-    return XXH3_64bits_digest(state.get());
 }
 
 std::uint64_t hash_page(const std::byte* page) {

@@ -4,7 +4,7 @@
 
 #include "image/working_set.hpp"
 
-#include <xxhash.h>
+#include "image/checksum.hpp"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,7 +13,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <new>
 #include <span>
 
 namespace thaw::image {
@@ -103,15 +102,10 @@ Result<> check_runs(const WorkingSetTable& table) {
 std::uint64_t working_set_checksum(const WorkingSetTable& table) {
     WorkingSetHeader header = table.header;
     header.checksum = 0;
-    const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(
-        XXH3_createState(), &XXH3_freeState
+    return checksum_of_parts(
+        {std::as_bytes(std::span(&header, 1)), std::as_bytes(std::span(table.runs)),
+         std::as_bytes(std::span(table.segments))}
     );
-    if (!state) throw std::bad_alloc();
-    XXH3_64bits_reset(state.get());
-    XXH3_64bits_update(state.get(), &header, sizeof header);
-    XXH3_64bits_update(state.get(), table.runs.data(), std::span(table.runs).size_bytes());
-    XXH3_64bits_update(state.get(), table.segments.data(), std::span(table.segments).size_bytes());
-    return XXH3_64bits_digest(state.get());
 }
 
 Result<WorkingSetTable>

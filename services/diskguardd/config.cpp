@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 
 namespace thaw::diskguard {
 
@@ -50,36 +49,6 @@ Parse percent(std::uint64_t* target) {
     };
 }
 
-Parse positive_timespan(Microseconds* target) {
-    return [target](std::string_view value) -> Result<> {
-        THAW_TRY(const auto parsed, parse_timespan(value));
-        if (parsed == 0) return fail(EINVAL, "expected a time above 0");
-        *target = parsed;
-        return {};
-    };
-}
-
-template <class Table, class Value>
-Parse word_of(const Table& table, Value* target) {
-    return [&table, target](std::string_view value) -> Result<> {
-        const auto known = table.value(value);
-        if (known) {
-            *target = *known;
-            return {};
-        }
-        std::string words;
-        for (const auto& [key, word] : table.rows())
-            words += fmt::format("{}{}", words.empty() ? "" : " or ", word);
-        return fail(EINVAL, "expected {}", words);
-    };
-}
-
-ConfigLocation location() {
-    const char* file = std::getenv("THAW_DISKGUARDD_CONFIG");
-    if (!file || *file == '\0') return ConfigLocation::of_daemon("diskguardd");
-    return {file, {std::string(file) + ".d"}};
-}
-
 // A worse level that begins above a better one would hide it.
 bool order(Threshold& worse, const Threshold& better) {
     const auto before = worse;
@@ -118,9 +87,9 @@ std::vector<ConfigKey> config_keys(Config& config) {
         {guard, "RearmFactor", config_unsigned(&config.rearm.factor, 1, kMostFactor)},
         {guard, "RearmSettleSec", config_timespan(&config.rearm.dwell)},
         {guard, "MaxLeases", config_unsigned(&config.max_leases, 1, kMostLeases)},
-        {guard, "PollFastestSec", positive_timespan(&config.poll.fastest)},
-        {guard, "PollIdleSec", positive_timespan(&config.poll.idle)},
-        {guard, "PollSlowestSec", positive_timespan(&config.poll.slowest)},
+        {guard, "PollFastestSec", config_positive_timespan(&config.poll.fastest)},
+        {guard, "PollIdleSec", config_positive_timespan(&config.poll.idle)},
+        {guard, "PollSlowestSec", config_positive_timespan(&config.poll.slowest)},
         {guard, "Pressure", config_bool(&config.pressure)},
         {levels, "LowBytes", config_size(&config.bytes.low.amount)},
         {levels, "LowPercent", percent(&config.bytes.low.permyriad)},
@@ -136,9 +105,9 @@ std::vector<ConfigKey> config_keys(Config& config) {
         {levels, "FullInodesPercent", percent(&config.inodes.full.permyriad)},
         {levels, "MarginPercent", config_unsigned(&config.margin_percent, 0, kMostPercent)},
         {levels, "SettleSec", config_timespan(&config.settle)},
-        {policy, "Release", word_of(kReleasePolicyNames, &config.release)},
+        {policy, "Release", config_word(kReleasePolicyNames, &config.release)},
         {policy, "ReleaseCooldownSec", config_timespan(&config.release_cooldown)},
-        {policy, "Writers", word_of(diskguard1::kWritersNames, &config.writers)},
+        {policy, "Writers", config_word(diskguard1::kWritersNames, &config.writers)},
     };
 }
 
@@ -165,7 +134,10 @@ std::vector<ConfigWarning> reconcile(Config& config) {
 
 Result<LoadedConfig> load_config() {
     LoadedConfig loaded;
-    THAW_TRY(loaded.warnings, read_config(location(), config_keys(loaded.config)));
+    THAW_TRY(
+        loaded.warnings,
+        read_config(ConfigLocation::of_daemon("diskguardd"), config_keys(loaded.config))
+    );
     for (auto& warning : reconcile(loaded.config))
         loaded.warnings.push_back(std::move(warning));
     return loaded;

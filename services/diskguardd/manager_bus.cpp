@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "api/diskguard1.hpp"
 #include "build_config.hpp"
+#include "bus/flags.hpp"
 #include "bus/vtable.hpp"
 #include "log/log.hpp"
 #include "manager.hpp"
@@ -10,11 +11,6 @@
 namespace thaw::diskguard {
 
 namespace {
-
-Result<> check_flags(std::uint64_t flags) {
-    if (flags != 0) return fail_named(kErrorInvalidArgs, EINVAL, "unknown flags {:#x}", flags);
-    return {};
-}
 
 Result<> check_text(const char* name, std::string_view text) {
     if (text.empty() || text.size() > kMostLeaseText)

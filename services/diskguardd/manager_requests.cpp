@@ -2,6 +2,7 @@
 // What callers ask for: which volume, who may, what is measured, and the answer.
 #include "api/diskguard1.hpp"
 #include "bus/errors.hpp"
+#include "bus/flags.hpp"
 #include "event/priorities.hpp"
 #include "log/log.hpp"
 #include "log/message_ids.hpp"
@@ -196,7 +197,7 @@ Result<> Manager::method_release(Volume& volume, BusMessage message) {
     std::uint64_t bytes = 0;
     std::uint64_t flags = 0;
     THAW_CHECK(message.read("tt", &bytes, &flags));
-    if (flags != 0) return fail_named(kErrorInvalidArgs, EINVAL, "unknown flags {:#x}", flags);
+    THAW_CHECK(check_flags(flags));
     release(std::move(message), volume, bytes);
     return {};
 }

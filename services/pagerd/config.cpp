@@ -3,8 +3,6 @@
 
 #include "build_config.hpp"
 
-#include <cstdlib>
-
 namespace thaw::pagerd {
 
 namespace {
@@ -14,24 +12,6 @@ constexpr std::uint64_t kMostRestarts = 1000;
 constexpr std::uint64_t kPercent = 100;
 constexpr std::uint64_t kStoreFloor = 16;
 constexpr std::uint64_t kStoreCeiling = 1000000;
-
-std::function<Result<>(std::string_view)> absolute_path(std::string* target) {
-    return [target](std::string_view value) -> Result<> {
-        if (!value.starts_with('/')) return fail(EINVAL, "expected an absolute path");
-        *target = value;
-        return {};
-    };
-}
-
-// A limit of time of 0 would fail everything.
-std::function<Result<>(std::string_view)> positive_timespan(Microseconds* target) {
-    return [target](std::string_view value) -> Result<> {
-        THAW_TRY(const auto parsed, parse_timespan(value));
-        if (parsed == 0) return fail(EINVAL, "expected a time above 0");
-        *target = parsed;
-        return {};
-    };
-}
 
 // Percent of the time that something waits, as the kernel's pressure files have it; 0: not looked
 // at.
@@ -44,26 +24,21 @@ std::function<Result<>(std::string_view)> pressure(std::uint32_t* target) {
     };
 }
 
-ConfigLocation location() {
-    const char* file = std::getenv("THAW_PAGERD_CONFIG");
-    if (!file || *file == '\0') return ConfigLocation::of_daemon("pagerd");
-    return {file, {std::string(file) + ".d"}};
-}
-
 } // namespace
 
 std::vector<ConfigKey> config_keys(Config& config) {
     const std::string section = "Pager";
     return {
         {section, "MaxSessions", config_unsigned(&config.max_sessions, 1, kMostSessions)},
-        {section, "HandshakeTimeoutSec", positive_timespan(&config.handshake_timeout)},
-        {section, "WorkerStuckSec", positive_timespan(&config.worker_stuck)},
+        {section, "HandshakeTimeoutSec", config_positive_timespan(&config.handshake_timeout)},
+        {section, "WorkerStuckSec", config_positive_timespan(&config.worker_stuck)},
         {section, "WorkerRestartLimit",
          config_unsigned(&config.worker_restart_limit, 0, kMostRestarts)},
-        {section, "WorkerRestartIntervalSec", positive_timespan(&config.worker_restart_window)},
-        {section, "AdoptionTimeoutSec", positive_timespan(&config.adoption_timeout)},
+        {section, "WorkerRestartIntervalSec",
+         config_positive_timespan(&config.worker_restart_window)},
+        {section, "AdoptionTimeoutSec", config_positive_timespan(&config.adoption_timeout)},
         {section, "StartLimitBurst", config_unsigned(&config.start_limit_burst, 1, kMostRestarts)},
-        {section, "StartLimitIntervalSec", positive_timespan(&config.start_limit_interval)},
+        {section, "StartLimitIntervalSec", config_positive_timespan(&config.start_limit_interval)},
         {section, "FileDescriptorStoreMax",
          config_unsigned(&config.store_capacity, kStoreFloor, kStoreCeiling)},
         {section, "PrefetchRate", config_size(&config.prefetch.rate)},
@@ -71,8 +46,8 @@ std::vector<ConfigKey> config_keys(Config& config) {
         {section, "SequentialBudget", config_size(&config.prefetch.sequential_budget)},
         {section, "MemoryPressureLimit", pressure(&config.prefetch.memory_pressure)},
         {section, "IOPressureLimit", pressure(&config.prefetch.io_pressure)},
-        {section, "WorkerProgram", absolute_path(&config.worker_program)},
-        {section, "RuntimeDirectory", absolute_path(&config.runtime_directory)},
+        {section, "WorkerProgram", config_absolute_path(&config.worker_program)},
+        {section, "RuntimeDirectory", config_absolute_path(&config.runtime_directory)},
         {section, "WorkersUnit", config_string(&config.workers_unit)},
     };
 }
@@ -80,7 +55,10 @@ std::vector<ConfigKey> config_keys(Config& config) {
 Result<LoadedConfig> load_config() {
     LoadedConfig loaded;
     loaded.config.worker_program = std::string(THAW_LIBEXECDIR) + "/thaw-pager-worker";
-    THAW_TRY(loaded.warnings, read_config(location(), config_keys(loaded.config)));
+    THAW_TRY(
+        loaded.warnings,
+        read_config(ConfigLocation::of_daemon("pagerd"), config_keys(loaded.config))
+    );
     return loaded;
 }
 

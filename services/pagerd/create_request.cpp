@@ -2,6 +2,7 @@
 #include "create_request.hpp"
 
 #include "bus/errors.hpp"
+#include "bus/flags.hpp"
 #include "bus/properties.hpp"
 #include "core/names.hpp"
 #include "image/manifest.hpp"
@@ -194,9 +195,7 @@ Result<CreateRequest> read_create_request(BusMessage& message, const Config& def
     request.info.unit = unit;
     THAW_CHECK(read_files(message, request));
     THAW_CHECK(read_options(message, request));
-    std::uint64_t flags = 0;
-    THAW_CHECK(message.read("t", &flags));
-    if (flags != 0) return invalid("unknown flags {:#x}", flags);
+    THAW_CHECK(read_flags(message));
     THAW_CHECK(check_memory(request));
     auto& session = request.info;
     // What is loaded ahead would hide what the guest touches.

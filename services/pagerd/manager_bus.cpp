@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "api/pager1.hpp"
 #include "build_config.hpp"
+#include "bus/flags.hpp"
 #include "bus/vtable.hpp"
 #include "create_request.hpp"
 #include "log/log.hpp"
@@ -15,11 +16,6 @@ namespace thaw::pagerd {
 namespace {
 
 constexpr Microseconds kStoreTimeout = 5 * kUsecPerSec;
-
-Result<> check_flags(std::uint64_t flags) {
-    if (flags != 0) return fail_named(kErrorInvalidArgs, EINVAL, "unknown flags {:#x}", flags);
-    return {};
-}
 
 } // namespace
 
@@ -175,10 +171,8 @@ Manager::request_change(const std::string& name, Session::Change change, BusMess
 
 void Manager::do_change(const std::string& name, Session::Change change, BusMessage& message) {
     if (change != Session::Change::SetPrefetch) {
-        std::uint64_t flags = 0;
-        auto checked = message.read("t", &flags);
-        if (checked) checked = check_flags(flags);
-        if (!checked) return message.reply_error(checked.error());
+        if (const auto flags = read_flags(message); !flags)
+            return message.reply_error(flags.error());
     }
     if (change == Session::Change::Close && cancel_create(name)) {
         if (auto sent = message.reply_empty(); !sent) log_warning("{}", sent.error().message());

@@ -3,6 +3,7 @@
 // a snapshot, and the way out: every page in, then no pager at all.
 #include "api/pager1.hpp"
 #include "bus/errors.hpp"
+#include "bus/flags.hpp"
 #include "core/file.hpp"
 #include "create_request.hpp"
 #include "event/priorities.hpp"
@@ -77,10 +78,10 @@ void Session::take_recording(BusMessage& call) {
 
 void Session::set_prefetch(BusMessage& call) {
     auto policy = memory_.prefetch();
-    std::uint64_t flags = 0;
     auto read = read_prefetch_options(call, policy);
-    if (read) read = call.read("t", &flags);
-    if (read && flags != 0) read = thaw::fail(EINVAL, "unknown flags {:#x}", flags);
+    if (read) {
+        if (auto flags = read_flags(call); !flags) read = std::unexpected(flags.error());
+    }
     if (!read) return call.reply_error(std::move(read).error().with_bus_name(kErrorInvalidArgs));
     if ((memory_.info().flags & protocol::kFlagRecording) != 0 && policy.enabled)
         return call.reply_error(

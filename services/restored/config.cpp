@@ -19,21 +19,12 @@ std::vector<ConfigKey> config_keys(Config* config) {
         THAW_TRY(config->memory_backend, parse_backend(value));
         return {};
     };
-    // Nothing can be done in no time at all.
-    const auto positive = [](Microseconds* target) {
-        return [target](std::string_view value) -> Result<> {
-            THAW_TRY(const auto parsed, parse_timespan(value));
-            if (parsed == 0) return fail(EINVAL, "must be more than nothing");
-            *target = parsed;
-            return {};
-        };
-    };
     return {
         {"Restore", "MemoryBackend", backend},
         {"Restore", "Prefetch", config_bool(&config->prefetch)},
         {"Restore", "Recording", config_bool(&config->recording)},
-        {"Restore", "LoadTimeoutSec", positive(&config->load_timeout)},
-        {"Restore", "RecordMaxSec", positive(&config->record_max)},
+        {"Restore", "LoadTimeoutSec", config_positive_timespan(&config->load_timeout)},
+        {"Restore", "RecordMaxSec", config_positive_timespan(&config->record_max)},
         {"Limits", "MaxJobs", config_unsigned(&config->max_jobs, 1, kMostJobs)},
         {"Limits", "MaxParallel", config_unsigned(&config->max_parallel, 1, kMostJobs)},
         {"Limits", "KeepFree", config_size(&config->keep_free)},

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "api/restore1.hpp"
 #include "build_config.hpp"
+#include "bus/flags.hpp"
 #include "bus/vtable.hpp"
 #include "core/names.hpp"
 #include "manager.hpp"
@@ -11,11 +12,9 @@ namespace error = restore1::error;
 
 Result<> Manager::method_restore(BusMessage message) {
     const char *name = nullptr, *image = nullptr;
-    std::uint64_t flags = 0;
     THAW_CHECK(message.read("ss", &name, &image));
     THAW_TRY(const auto options, read_options(message, config_));
-    THAW_CHECK(message.read("t", &flags));
-    if (flags != 0) return fail_named(kErrorInvalidArgs, EINVAL, "unknown flags {:#x}", flags);
+    THAW_CHECK(read_flags(message));
     if (!is_valid_vm_name(name))
         return fail_named(error::kInvalidName, EINVAL, "\"{}\" is no name for a VM", name);
     if (!is_valid_image_name(image))

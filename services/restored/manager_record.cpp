@@ -2,6 +2,7 @@
 // Recordings: who may, what is possible, and the VMs that are restored only to be watched.
 #include "api/restore1.hpp"
 #include "bus/errors.hpp"
+#include "bus/flags.hpp"
 #include "bus/properties.hpp"
 #include "core/names.hpp"
 #include "manager.hpp"
@@ -57,11 +58,9 @@ Result<RecordRequest> read_record_request(BusMessage& message, const Config& con
 
 Result<> Manager::method_record(BusMessage message) {
     const char* image = nullptr;
-    std::uint64_t flags = 0;
     THAW_CHECK(message.read("s", &image));
     THAW_TRY(const auto request, read_record_request(message, config_));
-    THAW_CHECK(message.read("t", &flags));
-    if (flags != 0) return fail_named(kErrorInvalidArgs, EINVAL, "unknown flags {:#x}", flags);
+    THAW_CHECK(read_flags(message));
     if (!is_valid_image_name(image))
         return fail_named(error::kInvalidName, EINVAL, "\"{}\" is no name of an image", image);
     THAW_TRY(const auto uid, message.sender_uid());
@@ -112,13 +111,11 @@ void Manager::accept_record(
 
 Result<> Manager::method_snapshot(BusMessage message) {
     const char *name = nullptr, *image = nullptr;
-    std::uint64_t flags = 0;
     THAW_CHECK(message.read("ss", &name, &image));
     THAW_CHECK(for_each_property(message, [](std::string_view key) -> Result<> {
         return fail_named(kErrorInvalidArgs, EINVAL, "unknown option {}", key);
     }));
-    THAW_CHECK(message.read("t", &flags));
-    if (flags != 0) return fail_named(kErrorInvalidArgs, EINVAL, "unknown flags {:#x}", flags);
+    THAW_CHECK(read_flags(message));
     if (!is_valid_image_name(image))
         return fail_named(error::kInvalidName, EINVAL, "\"{}\" is no name of an image", image);
     THAW_TRY(const auto uid, message.sender_uid());

@@ -2,6 +2,7 @@
 // What callers ask for: who may, what is possible, and the answer.
 #include "api/restore1.hpp"
 #include "bus/errors.hpp"
+#include "bus/flags.hpp"
 #include "core/names.hpp"
 #include "log/message_ids.hpp"
 #include "manager.hpp"
@@ -117,7 +118,7 @@ void Manager::accept_restore(
 // ---- stop, pause, cancel --------------------------------------------------------------------
 
 Result<> Manager::request_stop(BusMessage message, const std::string& name, std::uint64_t flags) {
-    if (flags != 0) return fail_named(kErrorInvalidArgs, EINVAL, "unknown flags {:#x}", flags);
+    THAW_CHECK(check_flags(flags));
     if (find_instance(name) == nullptr) return std::unexpected(no_such_instance(name));
     THAW_TRY(const auto uid, message.sender_uid());
     authorize(message, restore1::kActionStop, name, [this, message, name, uid]() mutable {

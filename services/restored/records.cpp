@@ -30,14 +30,6 @@ nlohmann::json job_to_json(const JobRecord& job) {
     };
 }
 
-template <class Table>
-auto word_of(const JsonView& object, std::string_view member, const Table& table)
-    -> Result<typename std::decay_t<decltype(table.value(""))>::value_type> {
-    THAW_TRY(const auto word, object.string(member));
-    if (const auto value = table.value(word)) return *value;
-    return fail(EBADMSG, "{}: unknown word \"{}\"", member, word);
-}
-
 Result<std::uint32_t> number_of(const JsonView& object, std::string_view member) {
     THAW_TRY(const auto number, object.unsigned_number(member));
     if (number > kMaxUid) return fail(EBADMSG, "{}: too large", member);
@@ -47,8 +39,8 @@ Result<std::uint32_t> number_of(const JsonView& object, std::string_view member)
 Result<JobRecord> parse_job(const JsonView& object) {
     JobRecord job;
     THAW_TRY(job.id, number_of(object, "id"));
-    THAW_TRY(job.kind, word_of(object, "kind", kJobKindNames));
-    THAW_TRY(job.state, word_of(object, "state", kJobStateNames));
+    THAW_TRY(job.kind, object.word("kind", kJobKindNames));
+    THAW_TRY(job.state, object.word("state", kJobStateNames));
     THAW_TRY(job.uid, number_of(object, "uid"));
     THAW_TRY(job.started, object.unsigned_number("started"));
     if (is_final(job.state)) return fail(EBADMSG, "job.state: a finished job is on no record");
@@ -104,22 +96,17 @@ Result<Record> parse_record(std::string_view text) {
     THAW_TRY(record.owner, number_of(root, "owner"));
     // Earlier versions knew one type only.
     if (root.has("type")) {
-        THAW_TRY(record.type, word_of(root, "type", kInstanceTypeNames));
+        THAW_TRY(record.type, root.word("type", kInstanceTypeNames));
     }
-    THAW_TRY(record.state, word_of(root, "state", kInstanceStateNames));
-    THAW_TRY(record.backend, word_of(root, "backend", kBackendNames));
+    THAW_TRY(record.state, root.word("state", kInstanceStateNames));
+    THAW_TRY(record.backend, root.word("backend", kBackendNames));
     THAW_TRY(record.backend_reason, root.string("backend_reason"));
     THAW_TRY(record.restored_by, number_of(root, "restored_by"));
     THAW_TRY(record.started, root.unsigned_number("started"));
     THAW_TRY(record.session, root.string("session"));
     THAW_TRY(record.paused_for, root.string_or("paused_for", ""));
     if (root.has("written")) {
-        THAW_TRY(const auto written, root.at("written"));
-        THAW_TRY(const auto elements, written.elements());
-        for (const auto& element : elements) {
-            THAW_TRY(auto path, element.as_string());
-            record.written.push_back(std::move(path));
-        }
+        THAW_TRY(record.written, root.strings("written"));
     }
     THAW_TRY(const auto made, root.at("made"));
     THAW_TRY(record.made, parse_made(made));

@@ -101,12 +101,7 @@ Result<Dialect> parse_capabilities(std::string_view json) {
     if (type != "fs") return fail(EBADMSG, "it is a backend of type \"{}\"", type);
     std::vector<std::string> features;
     if (root.has("features")) {
-        THAW_TRY(const auto list, root.at("features"));
-        THAW_TRY(const auto elements, list.elements());
-        for (const auto& element : elements) {
-            THAW_TRY(auto word, element.as_string());
-            features.push_back(std::move(word));
-        }
+        THAW_TRY(features, root.strings("features"));
     }
     const auto has = [&features](std::string_view feature) {
         return std::ranges::find(features, feature) != features.end();

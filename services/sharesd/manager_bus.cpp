@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "api/shares1.hpp"
 #include "build_config.hpp"
+#include "bus/flags.hpp"
 #include "bus/vtable.hpp"
 #include "core/names.hpp"
 #include "log/message_ids.hpp"
@@ -12,12 +13,6 @@ namespace thaw::sharesd {
 namespace error = shares1::error;
 
 namespace {
-
-Result<> check_flags(std::uint64_t flags, std::uint64_t known) {
-    if ((flags & ~known) != 0)
-        return fail_named(kErrorInvalidArgs, EINVAL, "unknown flags {:#x}", flags & ~known);
-    return {};
-}
 
 Result<> check_names(std::string_view vm, std::string_view tag) {
     if (!is_valid_vm_name(vm))
@@ -64,9 +59,7 @@ Result<> Manager::method_add(BusMessage message) {
     THAW_CHECK(message.read("sss", &vm, &tag, &source));
     AddRequest request{.vm = vm, .tag = tag, .source = source};
     THAW_TRY(request.options, read_options(message, loaded_.config.default_options()));
-    std::uint64_t flags = 0;
-    THAW_CHECK(message.read("t", &flags));
-    THAW_CHECK(check_flags(flags, 0));
+    THAW_CHECK(read_flags(message));
     THAW_TRY(request.owner, message.sender_uid());
     // What is wrong with a name is for everybody to know, and leaves a trace.
     if (auto named = check_names(vm, tag); !named) {
@@ -89,9 +82,7 @@ Result<> Manager::method_remove(BusMessage message) {
 
 // The cursor of `message` stands before the flags.
 Result<> Manager::request_remove(Share& share, BusMessage message) {
-    std::uint64_t flags = 0;
-    THAW_CHECK(message.read("t", &flags));
-    THAW_CHECK(check_flags(flags, shares1::kRemoveForce));
+    THAW_TRY(const auto flags, read_flags(message, shares1::kRemoveForce));
     authorize(
         message, shares1::kActionRemove, share.record().vm,
         [this, message, flags, id = share.id()] { do_remove(id, flags, message); }

@@ -44,39 +44,20 @@ nlohmann::json options_to_json(const ShareOptions& options) {
     };
 }
 
-template <class Table>
-auto word_of(const JsonView& object, std::string_view member, const Table& table)
-    -> Result<typename std::decay_t<decltype(table.value(""))>::value_type> {
-    THAW_TRY(const auto word, object.string(member));
-    if (const auto value = table.value(word)) return *value;
-    return fail(EBADMSG, "{}: unknown word \"{}\"", member, word);
-}
-
-Result<std::vector<std::string>> texts_of(const JsonView& object, std::string_view member) {
-    THAW_TRY(const auto array, object.at(member));
-    THAW_TRY(const auto elements, array.elements());
-    std::vector<std::string> texts;
-    for (const auto& element : elements) {
-        THAW_TRY(auto text, element.as_string());
-        texts.push_back(std::move(text));
-    }
-    return texts;
-}
-
 Result<ShareOptions> parse_options(const JsonView& object) {
     ShareOptions options;
     THAW_TRY(options.read_only, object.boolean("read_only"));
     THAW_TRY(options.vm_unit, object.string("vm_unit"));
-    THAW_TRY(options.handles, word_of(object, "handles", kHandleModeNames));
-    THAW_TRY(options.on_low_limit, word_of(object, "on_low_limit", kOnLowLimitNames));
+    THAW_TRY(options.handles, object.word("handles", kHandleModeNames));
+    THAW_TRY(options.on_low_limit, object.word("on_low_limit", kOnLowLimitNames));
     THAW_TRY(options.memory_high, object.unsigned_number("memory_high"));
-    THAW_TRY(options.cache, word_of(object, "cache", kCacheModeNames));
-    THAW_TRY(options.sandbox, word_of(object, "sandbox", kSandboxNames));
+    THAW_TRY(options.cache, object.word("cache", kCacheModeNames));
+    THAW_TRY(options.sandbox, object.word("sandbox", kSandboxNames));
     THAW_TRY(options.user, object.string("user"));
     THAW_TRY(options.socket_user, object.string("socket_user"));
     THAW_TRY(options.socket_group, object.string("socket_group"));
-    THAW_TRY(options.translate_uid, texts_of(object, "translate_uid"));
-    THAW_TRY(options.translate_gid, texts_of(object, "translate_gid"));
+    THAW_TRY(options.translate_uid, object.strings("translate_uid"));
+    THAW_TRY(options.translate_gid, object.strings("translate_gid"));
     THAW_TRY(options.xattr, object.boolean("xattr"));
     THAW_TRY(options.posix_acl, object.boolean("posix_acl"));
     THAW_TRY(options.allow_mmap, object.boolean("allow_mmap"));
@@ -84,7 +65,7 @@ Result<ShareOptions> parse_options(const JsonView& object) {
     THAW_TRY(options.offer_tag, object.boolean("offer_tag"));
     THAW_TRY(options.threads, object.unsigned_number("threads"));
     THAW_TRY(options.reconnectable, object.boolean("reconnectable"));
-    THAW_TRY(options.on_loss, word_of(object, "on_loss", kOnLossNames));
+    THAW_TRY(options.on_loss, object.word("on_loss", kOnLossNames));
     return options;
 }
 
@@ -100,7 +81,7 @@ Result<> parse_life(const JsonView& root, Record& record) {
     THAW_TRY(record.vm_seen, root.boolean("vm_seen"));
     THAW_TRY(record.connected, root.boolean("connected"));
     THAW_TRY(record.restarts, root.unsigned_number("restarts"));
-    THAW_TRY(record.exit, word_of(root, "exit", kExitClassNames));
+    THAW_TRY(record.exit, root.word("exit", kExitClassNames));
     THAW_TRY(const auto name, root.string("error_name"));
     record.error_name = known_error(name);
     THAW_TRY(record.error_message, root.string("error_message"));
@@ -150,8 +131,8 @@ Result<Record> parse_record(std::string_view text) {
     if (owner > UINT32_MAX) return fail(EBADMSG, "owner: too large");
     record.owner = static_cast<std::uint32_t>(owner);
     THAW_TRY(record.started, root.unsigned_number("started"));
-    THAW_TRY(record.dialect, word_of(root, "dialect", kDialectNames));
-    THAW_TRY(record.handles, word_of(root, "handles", kHandleModeNames));
+    THAW_TRY(record.dialect, root.word("dialect", kDialectNames));
+    THAW_TRY(record.handles, root.word("handles", kHandleModeNames));
     THAW_TRY(record.handles_reason, root.string("handles_reason"));
     THAW_TRY(record.limit, root.unsigned_number("limit"));
     THAW_TRY(const auto options, root.at("options"));

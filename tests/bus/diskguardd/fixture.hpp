@@ -4,12 +4,12 @@
 // The real thaw-diskguardd on a private bus, with a fake systemd, a descriptor store that outlives
 // it, and small file systems of the test's own.
 
-#include "../pagerd/store_keeper.hpp"
 #include "api/diskguard1.hpp"
 #include "bus/bus.hpp"
 #include "fakes/fake_systemd.hpp"
 #include "fakes/private_bus.hpp"
 #include "fakes/run_until.hpp"
+#include "fakes/store_keeper.hpp"
 
 #include <gtest/gtest.h>
 
@@ -77,7 +77,7 @@ protected:
     std::unique_ptr<fakes::PrivateBus> bus_daemon_;
     std::optional<Bus> bus_;
     std::unique_ptr<fakes::FakeSystemd> systemd_;
-    std::unique_ptr<pagerd::StoreKeeper> keeper_;
+    std::unique_ptr<fakes::StoreKeeper> keeper_;
     std::vector<std::string> levels_;  // "before>after" of each LevelChanged
     std::vector<std::string> actions_; // of each ActionTaken
     std::vector<std::string> volumes_; // "+" and "-" of VolumeNew and VolumeRemoved

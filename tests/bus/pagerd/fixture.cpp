@@ -5,6 +5,7 @@
 #include "core/file.hpp"
 #include "core/pidfd.hpp"
 #include "core/scm.hpp"
+#include "fakes/daemon_launch.hpp"
 #include "test_programs.hpp"
 
 #include <dirent.h>
@@ -24,7 +25,6 @@ namespace thaw::pagerd {
 namespace {
 
 constexpr Microseconds kHeartbeat = 5 * kUsecPerMsec;
-constexpr int kFirstListenFd = 3;
 
 Fd make_image(std::uint64_t size) {
     Fd fd(::memfd_create("image", MFD_CLOEXEC));
@@ -63,7 +63,7 @@ void PagerdTest::SetUp() {
     start_systemd();
     runtime_ = bus_daemon_->directory() + "/pager";
     ASSERT_TRUE(make_directories(runtime_ + "/vm"));
-    auto keeper = StoreKeeper::start(*loop_, bus_daemon_->directory() + "/notify");
+    auto keeper = fakes::StoreKeeper::start(*loop_, bus_daemon_->directory() + "/notify");
     ASSERT_TRUE(keeper) << keeper.error().message();
     keeper_ = std::move(*keeper);
     auto control = listen_unix(runtime_ + "/control", SOCK_SEQPACKET, 64);
@@ -119,40 +119,21 @@ void PagerdTest::write_config(const std::string& lines) {
 }
 
 void PagerdTest::spawn_daemon() {
-    std::vector<int> fds{control_.get()};
-    std::string names = "control";
+    fakes::DaemonLaunch launch{
+        .program = kDaemonProgram,
+        .descriptors = {{"control", control_.get()}},
+        .environment =
+            {{"DBUS_SYSTEM_BUS_ADDRESS", bus_daemon_->address()},
+             {"NOTIFY_SOCKET", keeper_->path()},
+             {"THAW_PAGERD_CONFIG", bus_daemon_->directory() + "/pagerd.conf"}}
+    };
     if (pass_stored_)
-        for (const auto& [name, fd] : keeper_->stored()) {
-            fds.push_back(fd.get());
-            names += ":" + name;
-        }
+        for (const auto& [name, fd] : keeper_->stored())
+            launch.descriptors.emplace_back(name, fd.get());
     // Children that the broker leaves are ours to reap.
     ::prctl(PR_SET_CHILD_SUBREAPER, 1);
-    daemon_ = ::fork();
-    ASSERT_GE(daemon_, 0);
-    if (daemon_ != 0) return;
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    // Out of the way first, then to where systemd would have put them.
-    std::vector<int> copies;
-    for (const int fd : fds)
-        copies.push_back(::fcntl(fd, F_DUPFD, 200));
-    for (std::size_t i = 0; i < copies.size(); ++i)
-        ::dup2(copies[i], kFirstListenFd + static_cast<int>(i));
-    ::close_range(kFirstListenFd + static_cast<unsigned>(copies.size()), ~0U, 0);
-    const auto set = [](const char* key, const std::string& value) {
-        ::setenv(key, value.c_str(), 1);
-    };
-    set("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon_->address());
-    set("NOTIFY_SOCKET", keeper_->path());
-    set("THAW_PAGERD_CONFIG", bus_daemon_->directory() + "/pagerd.conf");
-    set("LISTEN_FDS", std::to_string(copies.size()));
-    set("LISTEN_FDNAMES", names);
-    set("LISTEN_PID", std::to_string(::getpid()));
-    sigset_t none;
-    sigemptyset(&none);
-    ::sigprocmask(SIG_SETMASK, &none, nullptr);
-    ::execl(kDaemonProgram, "thaw-pagerd", nullptr);
-    ::_exit(127);
+    daemon_ = fakes::launch_daemon(launch);
+    ASSERT_GT(daemon_, 0);
 }
 
 void PagerdTest::start_daemon() {

@@ -8,7 +8,7 @@
 #include "fakes/fake_systemd.hpp"
 #include "fakes/private_bus.hpp"
 #include "fakes/run_until.hpp"
-#include "store_keeper.hpp"
+#include "fakes/store_keeper.hpp"
 #include "vmm_process.hpp"
 
 #include <gtest/gtest.h>
@@ -92,7 +92,7 @@ protected:
     std::unique_ptr<fakes::PrivateBus> bus_daemon_;
     std::optional<Bus> bus_;
     std::unique_ptr<fakes::FakeSystemd> systemd_;
-    std::unique_ptr<StoreKeeper> keeper_;
+    std::unique_ptr<fakes::StoreKeeper> keeper_;
     std::string runtime_;
     Fd image_;
     Fd control_;

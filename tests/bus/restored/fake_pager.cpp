@@ -4,6 +4,7 @@
 #include "api/pager1.hpp"
 #include "bus/vtable.hpp"
 #include "core/file.hpp"
+#include "fakes/must.hpp"
 #include "image/access_log.hpp"
 
 #include <sys/mman.h>
@@ -15,13 +16,7 @@ namespace thaw::testing {
 
 namespace {
 
-BusSlot must(Result<BusSlot> slot) {
-    if (!slot) {
-        fmt::print(stderr, "fake pager: {}\n", slot.error().message());
-        std::abort();
-    }
-    return std::move(*slot);
-}
+using fakes::must;
 
 template <std::string FakeSession::* Field>
 int get_text(sd_bus*, const char*, const char*, const char*, sd_bus_message* reply, void* session, sd_bus_error*) {

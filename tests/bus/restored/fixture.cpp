@@ -4,12 +4,13 @@
 #include "api/restore1.hpp"
 #include "core/file.hpp"
 #include "core/names.hpp"
+#include "fakes/daemon_launch.hpp"
+#include "fakes/must.hpp"
 #include "image/store.hpp"
 
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,14 +26,7 @@ namespace {
 
 constexpr std::uint64_t kMemorySize = 8 << 20;
 
-template <class T>
-T must(Result<T> result) {
-    if (!result) {
-        std::cerr << "fixture: " << result.error().message() << std::endl;
-        std::abort();
-    }
-    return std::move(*result);
-}
+using fakes::must;
 
 void put(const std::string& path, std::string_view text) {
     if (!make_directories(fs::path(path).parent_path().string()) || !write_file_atomic(path, text))
@@ -192,16 +186,14 @@ void RestoredTest::start_daemon() {
     struct stat st = {};
     ASSERT_EQ(fstat(log.get(), &st), 0);
     const auto stream = fmt::format("{}:{}", st.st_dev, st.st_ino);
-    daemon_ = fork();
-    if (daemon_ == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        dup2(log.get(), STDERR_FILENO);
-        // Our journald stand-in takes the entries; what a sanitizer says goes to the file.
-        setenv("JOURNAL_STREAM", stream.c_str(), 1);
-        setenv("THAW_LOG_LEVEL", "debug", 1);
-        execl(RESTORED, "thaw-restored", nullptr);
-        _exit(127);
-    }
+    // Our journald stand-in takes the entries; what a sanitizer says goes to the file.
+    daemon_ = fakes::launch_daemon(
+        {.program = RESTORED,
+         .descriptors = {},
+         .environment = {{"JOURNAL_STREAM", stream}, {"THAW_LOG_LEVEL", "debug"}},
+         .log = log.get()}
+    );
+    ASSERT_GT(daemon_, 0);
     ASSERT_TRUE(wait([this] { return daemon_owned_; })) << read_text(log_file_);
 }
 

@@ -3,12 +3,13 @@
 
 #include "core/file.hpp"
 #include "core/names.hpp"
+#include "fakes/daemon_launch.hpp"
+#include "fakes/must.hpp"
 #include "unit_files.hpp"
 
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,14 +26,7 @@ constexpr const char* kProgram = "/run/virtiofsd";
 constexpr const char* kLog = "/run/sharesd.log";
 constexpr mode_t kExecutable = 0755;
 
-template <class T>
-T must(Result<T> result) {
-    if (!result) {
-        std::cerr << "fixture: " << result.error().message() << std::endl;
-        std::abort();
-    }
-    return std::move(*result);
-}
+using fakes::must;
 
 std::string object(const std::string& tag) {
     return encode_object_path(shares1::kSharePrefix, share_id("vm", tag));
@@ -132,16 +126,14 @@ void SharesdTest::start_client() {
 }
 
 void SharesdTest::start_daemon() {
-    daemon_ = fork();
-    if (daemon_ == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        const int log = open(kLog, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-        dup2(log, STDERR_FILENO);
-        setenv("THAW_SHARESD_CONFIG", kConfig, 1);
-        setenv("THAW_LOG_LEVEL", "debug", 1);
-        execl(SHARESD, "thaw-sharesd", nullptr);
-        _exit(127);
-    }
+    const Fd log(open(kLog, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+    daemon_ = fakes::launch_daemon(
+        {.program = SHARESD,
+         .descriptors = {},
+         .environment = {{"THAW_SHARESD_CONFIG", kConfig}, {"THAW_LOG_LEVEL", "debug"}},
+         .log = log.get()}
+    );
+    ASSERT_GT(daemon_, 0);
     ASSERT_TRUE(until([this] { return owned_; })) << must(read_file(kLog));
 }
 

@@ -110,5 +110,15 @@ TEST(ConfigLocation, OfADaemon) {
     EXPECT_EQ(location.drop_ins[2], location.file + ".d");
 }
 
+TEST(ConfigLocation, TheEnvironmentNamesAnother) {
+    ASSERT_EQ(setenv("THAW_PAGERD_CONFIG", "/some/file", 1), 0);
+    const auto named = ConfigLocation::of_daemon("pagerd");
+    const auto other = ConfigLocation::of_daemon("sharesd");
+    ASSERT_EQ(unsetenv("THAW_PAGERD_CONFIG"), 0);
+    EXPECT_EQ(named.file, "/some/file");
+    EXPECT_EQ(named.drop_ins, std::vector<std::string>{"/some/file.d"});
+    EXPECT_TRUE(other.file.ends_with("/thaw/sharesd.conf"));
+}
+
 } // namespace
 } // namespace thaw

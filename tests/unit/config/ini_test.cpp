@@ -151,5 +151,54 @@ TEST(Ini, ValuesMayHoldEqualsSignsAndCommentSigns) {
     EXPECT_EQ(s.name, "a=b # c ; d");
 }
 
+enum class Color { Red, Green, Blue };
+constexpr EnumTable kColorNames{std::array{
+    std::pair{Color::Red, std::string_view("red")},
+    std::pair{Color::Green, std::string_view("green")},
+    std::pair{Color::Blue, std::string_view("blue")}
+}};
+
+TEST(Ini, StricterTypes) {
+    std::uint64_t delay = 7;
+    std::string path = "/usual";
+    std::vector<std::string> paths;
+    auto color = Color::Green;
+    const std::vector<ConfigKey> keys{
+        {"Main", "DelaySec", config_positive_timespan(&delay)},
+        {"Main", "Path", config_absolute_path(&path)},
+        {"Main", "Paths", config_absolute_paths(&paths)},
+        {"Main", "Color", config_word(kColorNames, &color)},
+    };
+    const auto read = [&keys](std::string_view text) {
+        Lines lines;
+        for (const auto& warning : parse_config(text, "x.conf", keys))
+            lines.push_back(warning.text);
+        return lines;
+    };
+    EXPECT_EQ(read("[Main]\nDelaySec=2s\nPath=/a\nPaths=/b /c\nPaths=/d\nColor=blue\n"), Lines{});
+    EXPECT_EQ(delay, 2000000U);
+    EXPECT_EQ(path, "/a");
+    EXPECT_EQ(paths, (Lines{"/b", "/c", "/d"}));
+    EXPECT_EQ(color, Color::Blue);
+    EXPECT_EQ(
+        read("[Main]\nDelaySec=0\nPath=a\nPaths=/e f\nColor=black\n"),
+        (Lines{
+            "DelaySec=: expected a time above 0, ignored",
+            "Path=: expected an absolute path, ignored",
+            "Paths=: \"f\" is no absolute path, ignored",
+            "Color=: expected red, green or blue, ignored"
+        })
+    );
+    EXPECT_EQ(delay, 2000000U);
+    EXPECT_EQ(path, "/a");
+    EXPECT_EQ(paths, (Lines{"/b", "/c", "/d"})) << "all of an assignment or nothing";
+    EXPECT_EQ(color, Color::Blue);
+    EXPECT_EQ(read("[Main]\nDelaySec=\nPath=\nPaths=\nColor=\n"), Lines{});
+    EXPECT_EQ(delay, 7U);
+    EXPECT_EQ(path, "/usual");
+    EXPECT_EQ(paths, Lines{});
+    EXPECT_EQ(color, Color::Green);
+}
+
 } // namespace
 } // namespace thaw

@@ -102,6 +102,25 @@ TEST(Json, WhatItSaysIsFitForTheBus) {
     }
 }
 
+TEST(Json, WordsAndLists) {
+    enum class Size { Small, Large };
+    static constexpr EnumTable kSizes{std::array{
+        std::pair{Size::Small, std::string_view("small")},
+        std::pair{Size::Large, std::string_view("large")}
+    }};
+    const auto document =
+        JsonDocument::parse(R"({"a": "large", "b": "huge", "c": ["x", "y"], "d": ["x", 1]})");
+    ASSERT_TRUE(document);
+    const auto root = document->root();
+    EXPECT_EQ(*root.word("a", kSizes), Size::Large);
+    EXPECT_EQ(root.word("b", kSizes).error().message(), "b: unknown word \"huge\"");
+    EXPECT_EQ(root.word("c", kSizes).error().code(), EBADMSG);
+    EXPECT_EQ(*root.strings("c"), (std::vector<std::string>{"x", "y"}));
+    EXPECT_EQ(root.strings("d").error().message(), "d[1]: expected a string");
+    EXPECT_EQ(root.strings("a").error().message(), "a: expected an array");
+    EXPECT_EQ(root.strings("none").error().code(), ENOENT);
+}
+
 std::string nested(std::size_t levels) {
     return std::string(levels, '[') + std::string(levels, ']');
 }

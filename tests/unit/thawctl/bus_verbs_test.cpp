@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: MIT
 
-// The real thawctl against a private bus with a fake restore manager on it.
+// Restores, jobs and instances with the real thawctl and a fake restore manager.
 
 #include "core/file.hpp"
 #include "fake_restore.hpp"
-#include "fakes/private_bus.hpp"
-#include "program.hpp"
+#include "verb_fixture.hpp"
 
-#include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
 #include <signal.h>
@@ -16,44 +14,15 @@ namespace thaw::ctl {
 namespace {
 
 using testing::FakeRestore;
+using testing::has;
 using testing::ProgramOptions;
 using testing::ProgramResult;
 
-bool has(const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos;
-}
-
-class BusVerbs : public ::testing::Test {
+class BusVerbs : public testing::VerbTest<FakeRestore> {
 protected:
-    void SetUp() override {
-        auto bus = fakes::PrivateBus::start();
-        if (!bus && bus.error().code() == ENOENT) GTEST_SKIP() << "no dbus-daemon";
-        ASSERT_TRUE(bus) << bus.error().message();
-        daemon_ = std::move(*bus);
-        daemon_->use_as_system_bus();
-        auto loop = EventLoop::create();
-        ASSERT_TRUE(loop);
-        loop_ = std::make_unique<EventLoop>(std::move(*loop));
-        auto connection = daemon_->connect(*loop_);
-        ASSERT_TRUE(connection);
-        connection_ = std::make_unique<Bus>(std::move(*connection));
-        fake_ = std::make_unique<FakeRestore>(*connection_, *loop_);
-    }
-    void TearDown() override {
-        fake_.reset();
-        connection_.reset();
-    }
-    ProgramResult run(const std::vector<std::string>& words, const ProgramOptions& options = {}) {
-        return testing::run_thawctl(loop_.get(), words, options);
-    }
     void add_instance(const std::string& name, const std::string& state) {
         fake_->instances[name] = {name, "base", "thaw-firecracker@" + name + ".service", state};
     }
-
-    std::unique_ptr<fakes::PrivateBus> daemon_;
-    std::unique_ptr<EventLoop> loop_;
-    std::unique_ptr<Bus> connection_;
-    std::unique_ptr<FakeRestore> fake_;
 };
 
 TEST_F(BusVerbs, RestoreWaitsForTheEnd) {

@@ -3,10 +3,8 @@
 // share add, open, list, status, remove with the real thawctl and a fake supervisor.
 
 #include "fake_shares.hpp"
-#include "fakes/private_bus.hpp"
-#include "program.hpp"
+#include "verb_fixture.hpp"
 
-#include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
 #include <unistd.h>
@@ -17,41 +15,9 @@ namespace thaw::ctl {
 namespace {
 
 using testing::FakeShares;
-using testing::ProgramResult;
+using testing::has;
 
-bool has(const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos;
-}
-
-class ShareVerbs : public ::testing::Test {
-protected:
-    void SetUp() override {
-        auto bus = fakes::PrivateBus::start();
-        if (!bus && bus.error().code() == ENOENT) GTEST_SKIP() << "no dbus-daemon";
-        ASSERT_TRUE(bus) << bus.error().message();
-        daemon_ = std::move(*bus);
-        daemon_->use_as_system_bus();
-        auto loop = EventLoop::create();
-        ASSERT_TRUE(loop);
-        loop_ = std::make_unique<EventLoop>(std::move(*loop));
-        auto connection = daemon_->connect(*loop_);
-        ASSERT_TRUE(connection);
-        connection_ = std::make_unique<Bus>(std::move(*connection));
-        fake_ = std::make_unique<FakeShares>(*connection_, *loop_);
-    }
-    void TearDown() override {
-        fake_.reset();
-        connection_.reset();
-    }
-    ProgramResult run(const std::vector<std::string>& words) {
-        return testing::run_thawctl(loop_.get(), words);
-    }
-
-    std::unique_ptr<fakes::PrivateBus> daemon_;
-    std::unique_ptr<EventLoop> loop_;
-    std::unique_ptr<Bus> connection_;
-    std::unique_ptr<FakeShares> fake_;
-};
+using ShareVerbs = testing::VerbTest<FakeShares>;
 
 TEST_F(ShareVerbs, AddPassesItsOptions) {
     const auto result = run(

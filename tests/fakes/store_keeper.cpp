@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "store_keeper.hpp"
+#include "fakes/store_keeper.hpp"
 
 #include "core/scm.hpp"
 #include "event/priorities.hpp"
@@ -12,7 +12,7 @@
 #include <cstring>
 #include <span>
 
-namespace thaw::pagerd {
+namespace thaw::fakes {
 
 Result<std::unique_ptr<StoreKeeper>> StoreKeeper::start(EventLoop& loop, const std::string& path) {
     auto keeper = std::make_unique<StoreKeeper>();
@@ -72,4 +72,4 @@ void StoreKeeper::apply(const std::map<std::string, std::string>& fields, std::v
     // BARRIER=1: closing its descriptor is the answer.
 }
 
-} // namespace thaw::pagerd
+} // namespace thaw::fakes

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-namespace thaw::pagerd {
+namespace thaw::fakes {
 
 class StoreKeeper {
 public:
@@ -38,4 +38,4 @@ private:
     std::multimap<std::string, Fd> stored_;
 };
 
-} // namespace thaw::pagerd
+} // namespace thaw::fakes
