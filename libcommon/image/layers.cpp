@@ -3,15 +3,12 @@
 #include "image/layers.hpp"
 
 #include "core/file.hpp"
-
-#include <xxhash.h>
+#include "image/checksum.hpp"
 
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <memory>
-#include <new>
 
 namespace thaw::image {
 
@@ -59,15 +56,9 @@ bool ids_are_sound(std::span<const ImageId> ids, const ImageId& own) {
 std::uint64_t
 layers_checksum(LayerHeader header, std::span<const ImageId> ids, std::span<const LayerRun> runs) {
     header.checksum = 0;
-    const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(
-        XXH3_createState(), &XXH3_freeState
+    return checksum_of_parts(
+        {std::as_bytes(std::span(&header, 1)), std::as_bytes(ids), std::as_bytes(runs)}
     );
-    if (!state) throw std::bad_alloc();
-    XXH3_64bits_reset(state.get());
-    XXH3_64bits_update(state.get(), &header, sizeof header);
-    XXH3_64bits_update(state.get(), ids.data(), ids.size_bytes());
-    XXH3_64bits_update(state.get(), runs.data(), runs.size_bytes());
-    return XXH3_64bits_digest(state.get());
 }
 
 Result<LayerTable> LayerTable::load(int fd, const ImageId& expected) {
