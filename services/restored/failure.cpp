@@ -3,6 +3,7 @@
 
 #include "api/pager1.hpp"
 #include "api/restore1.hpp"
+#include "no_space.hpp"
 
 #include <sys/wait.h>
 
@@ -36,7 +37,7 @@ Failure shares_failure(const Error& e) {
 }
 
 Failure file_failure(const Error& e) {
-    const bool full = e.code() == ENOSPC || e.code() == EDQUOT;
+    const bool full = is_no_space(e);
     return {
         .name = full ? error::kNoSpace : error::kUnitStartFailed,
         .message = e.message(),

@@ -6,6 +6,7 @@
 #include "core/names.hpp"
 #include "log/message_ids.hpp"
 #include "manager.hpp"
+#include "no_space.hpp"
 #include "reserve/hint.hpp"
 #include "stop_job.hpp"
 
@@ -19,6 +20,13 @@ namespace {
 
 Error no_such_instance(const std::string& name) {
     return {error::kNoSuchInstance, ENXIO, fmt::format("no VM \"{}\" is on the books", name)};
+}
+
+// What could not be put on record.
+Error not_saved(Error cause) {
+    if (!is_no_space(cause)) return cause;
+    return reserve::with_release_hint(std::move(cause), paths::kRestoreRuntime)
+        .with_bus_name(error::kNoSpace);
 }
 
 } // namespace
@@ -106,8 +114,7 @@ void Manager::accept_restore(
     };
     if (auto saved = records_.save(record); !saved) {
         (void)records_.remove(name);
-        auto refusal = reserve::with_release_hint(std::move(saved).error(), paths::kRestoreRuntime);
-        return message.reply_error(std::move(refusal).with_bus_name(error::kNoSpace));
+        return message.reply_error(not_saved(std::move(saved).error()));
     }
     auto& instance = add_instance(record);
     answer_with_job(
@@ -190,7 +197,7 @@ Result<> Manager::set_policy(std::string_view key, BusMessage& value) {
     if (wanted == policy_) return {};
     // First on disk: a breaker must not fall back to where it was when we are restarted.
     if (auto saved = records_.save_policy(wanted); !saved)
-        return std::unexpected(std::move(saved).error().with_bus_name(error::kNoSpace));
+        return std::unexpected(not_saved(std::move(saved).error()));
     policy_ = wanted;
     changed({std::string(key)});
     log_event(

@@ -5,6 +5,7 @@
 #include "event/priorities.hpp"
 #include "log/message_ids.hpp"
 #include "manager.hpp"
+#include "no_space.hpp"
 #include "record_files.hpp"
 
 #include <sys/stat.h>
@@ -192,8 +193,7 @@ void RecordJob::reserve() {
     guard_ = context().guard.admit(
         context().images.root(), pages * page_size_, fmt::format("recording of {}", image()),
         [this](Result<guard::Admission> admitted) {
-            if (!admitted)
-                return conclude({.name = error::kNoSpace, .message = admitted.error().message()});
+            if (!admitted) return conclude(no_space(admitted.error(), context().images.root()));
             room_ = std::move(*admitted);
             write();
         }
@@ -230,10 +230,8 @@ void RecordJob::on_written(Result<> written) {
             return conclude({.name = error::kNothingRecorded, .message = cause.message()});
         if (cause.code() == ECANCELED)
             return conclude({.name = error::kCanceled, .message = "canceled on request"});
-        const bool full = cause.code() == ENOSPC || cause.code() == EDQUOT;
         return conclude(
-            full ? Failure{.name = error::kNoSpace, .message = cause.message()}
-                 : image_failure(cause)
+            is_no_space(cause) ? no_space(cause, context().images.root()) : image_failure(cause)
         );
     }
     const auto& files = written_->files;

@@ -3,7 +3,7 @@
 #include "api/restore1.hpp"
 #include "core/names.hpp"
 #include "manager.hpp"
-#include "reserve/hint.hpp"
+#include "no_space.hpp"
 #include "restore_job.hpp"
 
 #include <sys/statvfs.h>
@@ -45,10 +45,7 @@ void RestoreJob::admit_next() {
 }
 
 void RestoreJob::on_admitted(const std::string& path, Result<guard::Admission> admitted) {
-    if (!admitted) {
-        const auto said = reserve::with_release_hint(admitted.error(), path);
-        return failed({.name = error::kNoSpace, .message = said.message()});
-    }
+    if (!admitted) return failed(no_space(admitted.error(), path));
     // One promise for each volume: further paths on it need no other.
     const auto same = [&](const guard::Admission& held) {
         return !held.volume.empty() && held.volume == admitted->volume;

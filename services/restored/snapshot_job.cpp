@@ -8,6 +8,7 @@
 #include "event/priorities.hpp"
 #include "log/message_ids.hpp"
 #include "manager.hpp"
+#include "no_space.hpp"
 #include "vmm_requests.hpp"
 
 #include <nlohmann/json.hpp>
@@ -117,8 +118,7 @@ void SnapshotJob::reserve() {
         context().images.root(), 2 * manifest_.memory_size,
         fmt::format("snapshot of {}", instance()),
         [this](Result<guard::Admission> admitted) {
-            if (!admitted)
-                return fail_with({.name = error::kNoSpace, .message = admitted.error().message()});
+            if (!admitted) return fail_with(no_space(admitted.error(), context().images.root()));
             room_ = std::move(*admitted);
             set_state(JobState::Preparing);
             if (by_pager_)
@@ -248,9 +248,9 @@ void SnapshotJob::on_sealed(const Result<>& sealed) {
         const auto& cause = sealed.error();
         if (cause.code() == ECANCELED)
             return fail_with({.name = error::kCanceled, .message = "canceled on request"});
-        const bool full = cause.code() == ENOSPC || cause.code() == EDQUOT;
         return fail_with(
-            {.name = full ? error::kNoSpace : error::kSnapshotFailed, .message = cause.message()}
+            is_no_space(cause) ? no_space(cause, context().images.root())
+                               : Failure{.name = error::kSnapshotFailed, .message = cause.message()}
         );
     }
     conclude();

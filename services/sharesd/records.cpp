@@ -5,6 +5,7 @@
 #include "config/json.hpp"
 #include "core/file.hpp"
 #include "core/names.hpp"
+#include "reserve/hint.hpp"
 #include "unit_files.hpp"
 
 #include <nlohmann/json.hpp>
@@ -149,7 +150,10 @@ std::string RecordStore::path_of(const std::string& vm, const std::string& tag) 
 }
 
 Result<> RecordStore::save(const Record& record) const {
-    return write_file_atomic(path_of(record.vm, record.tag), format_record(record), kMode);
+    const auto path = path_of(record.vm, record.tag);
+    auto written = write_file_atomic(path, format_record(record), kMode);
+    if (!written) return std::unexpected(reserve::with_release_hint(written.error(), path));
+    return {};
 }
 
 Result<> RecordStore::remove(const std::string& vm, const std::string& tag) const {

@@ -31,14 +31,7 @@ class Record(VmTestCase):
         for name in ("access.log", "working-set"):
             self.lab.run(["rm", "-f", f"{IMAGES}/small/{name}"])
         # The guest of each VM that has no profile of its own.
-        self.default_profile(guest={"pattern": "working-set", "touches": 3000})
-
-    def default_profile(self, **keys):
-        """For recording VMs, whose names nobody knows before."""
-        self.lab.run(["rm", "-f", "/etc/thaw-standin/record.json"])
-        self.lab.write("/etc/thaw-standin/record.json", json.dumps(keys))
-        for job in range(1, 60):
-            self.lab.run(["ln", "-sf", "record.json", f"/etc/thaw-standin/record-{job}.json"])
+        self.profile_of_recordings(guest={"pattern": "working-set", "touches": 3000})
 
     def record(self, *options, timeout=60.0):
         return self.lab.run(["thawctl", "image", "record", "small", *options], timeout=timeout)
@@ -89,14 +82,14 @@ class Record(VmTestCase):
         self.assert_memory_right("damaged")
 
     def test_restless_guest_is_capped(self):
-        self.default_profile(guest={"pattern": "random", "rate_per_second": 5000})
+        self.profile_of_recordings(guest={"pattern": "random", "rate_per_second": 5000})
         done = self.record("--max=1s")
         self.assertTrue(done.ok, str(done))
         self.assertIn("limit", done.out)
         self.assert_no_recording_vm()
 
     def test_idle_guest_writes_nothing(self):
-        self.default_profile(guest={"pattern": "none"}, device_touch_pages=0)
+        self.profile_of_recordings(guest={"pattern": "none"}, device_touch_pages=0)
         done = self.record("--max=1s")
         self.assertFalse(done.ok)
         self.assertIn("NothingRecorded", done.err)
@@ -104,7 +97,7 @@ class Record(VmTestCase):
         self.assert_no_recording_vm()
 
     def test_crash_leaves_nothing(self):
-        self.default_profile(guest={"pattern": "random", "rate_per_second": 5000})
+        self.profile_of_recordings(guest={"pattern": "random", "rate_per_second": 5000})
         for delay in (0.05, 0.4, 1.0):
             result, _ = busctl(self.lab, "call", *RESTORE, "RecordImage", "sa{sv}t", "small", "1",
                                "RecordMaxUSec", "t", "20000000", "0")

@@ -277,6 +277,26 @@ class Promises(Disk):
         self.assertTrue(self.restore("wide").ok)
         self.assertEqual(self.leases(), [])
 
+    def test_a_recording_runs_into_the_floor(self):
+        # It never comes to rest: there is time to fill the disk while it runs.
+        self.profile_of_recordings(guest={"pattern": "random", "rate_per_second": 5000})
+        recording = self.lab.popen(["thawctl", "image", "record", "small", "--max=4s"],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: "record" in self.lab.run(["thawctl", "list"]).out, what="the recording")
+        self.fill(_IMAGES, 40 * _MIB)
+        self.wait_for_property(_IMAGES, "Level", "critical")
+        _, said = recording.communicate(timeout=30)
+        self.assertEqual(recording.returncode, 1, said)
+        self.assertIn("NoSpace", said)
+        self.assertIn(f"thawctl reserve release {_IMAGES}", said)
+        self.assertEqual(sorted(os.listdir(self.lab.path(f"{_IMAGES}/small"))),
+                         ["image.json", "memory", "memory.map", "vmstate"])
+        wait_for(lambda: "record" not in self.lab.run(["thawctl", "list"]).out,
+                 what="the end of the recording VM")
+        self.assertEqual(self.leases(), [])
+        refused = self.lab.run(["thawctl", "image", "record", "small"])
+        self.assertIn("critical", refused.err)
+
     def test_without_the_guardian(self):
         self.lab.run(["systemctl", "mask", "--runtime", "--now", _UNIT], check=True)
         try:

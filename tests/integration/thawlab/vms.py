@@ -80,6 +80,12 @@ class VmTestCase(LabTestCase):
         self.lab.write(f"{PROFILES}/{name}.json", json.dumps(keys))
         self.addCleanup(self.lab.run, ["rm", "-f", f"{PROFILES}/{name}.json"])
 
+    def profile_of_recordings(self, **keys):
+        """The same for recording VMs, whose names nobody knows before."""
+        self.profile("record", **keys)
+        for job in range(1, 60):
+            self.lab.run(["ln", "-sf", "record.json", f"{PROFILES}/record-{job}.json"])
+
     # ---- the restore manager ---------------------------------------------------------------------
 
     def restore(self, name, image="small", *options, backend="uffd", timeout=60.0):
