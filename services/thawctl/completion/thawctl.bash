@@ -32,7 +32,7 @@ _thawctl() {
     for ((i = 1; i < cword; i++)); do
         case ${words[i]} in
         --json | --image-root | --memory-backend | --prefetch | --load-timeout | --network-override | \
-            --state | --memory | --page-size | --vmm | --vmm-version | --drive | --vsock | --file-handles | \
+            --state | --memory | --page-size | --vmm | --vmm-version | --drive | --vsock | --base | --pages | --file-handles | \
             --limit | --on-low-limit | --memory-high | --cache | --sandbox | --user | --socket-user | \
             --socket-group | --translate-uid | --translate-gid | --threads | --on-loss | --unit | --name | \
             --transport | --timeout | --bytes | --interval | -i | --iterations | -n | \
@@ -71,7 +71,8 @@ _thawctl() {
         mapfile -t COMPREPLY < <(compgen -g -- "$cur")
         return
         ;;
-    --state | --memory | --vsock | --image-root)
+    --base) choices=$(__thawctl_images) ;;
+    --state | --memory | --vsock | --pages | --image-root)
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
         ;;
