@@ -132,5 +132,9 @@ inline constexpr std::string_view kShareRecovered = "d5589fa7c7d9c7405eeb9e47bb5
 inline constexpr std::string_view kShareChurns = "2f66dcdafea4908c3bd67255ef1173ce";
 // The limit of a running share was raised.
 inline constexpr std::string_view kShareLimitRaised = "99b719901ca60b64d4a658e036fd5bee";
+// Settings of a share are there without its record.
+inline constexpr std::string_view kShareLeftover = "e1db24be67c645b883296b82b4b1b0ca";
+// The unit that makes a guest drop its caches did not do it.
+inline constexpr std::string_view kShareHookFailed = "b298680a054d4144a90aecfda09f8b94";
 
 } // namespace thaw::message_id

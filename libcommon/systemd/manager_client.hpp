@@ -31,8 +31,12 @@ struct UnitState {
     pid_t main_pid = 0;
     int exec_main_code = 0; // CLD_EXITED, CLD_KILLED, ...
     int exec_main_status = 0;
+    Microseconds left_active = 0; // ActiveExitTimestampMonotonic, 0: never
+    Microseconds main_ended = 0;  // ExecMainExitTimestampMonotonic
     bool operator==(const UnitState&) const = default;
     bool is_gone() const { return active_state == "inactive" || active_state == "failed"; }
+    // Somebody stopped the unit, rather than that its main process ended.
+    bool was_stopped() const { return left_active != 0 && left_active < main_ended; }
 };
 
 // Owns one outstanding operation; destroying it, or the client, forgets the callback (a queued job

@@ -26,6 +26,9 @@ Result<> read_property(BusMessage& message, std::string_view name, UnitState& st
     if (name == "Result"sv) return read_text(message, state.result);
     if (name == "ExecMainCode"sv) return message.read("v", "i", &state.exec_main_code);
     if (name == "ExecMainStatus"sv) return message.read("v", "i", &state.exec_main_status);
+    if (name == "ActiveExitTimestampMonotonic"sv) return message.read("v", "t", &state.left_active);
+    if (name == "ExecMainExitTimestampMonotonic"sv)
+        return message.read("v", "t", &state.main_ended);
     if (name == "MainPID"sv) {
         std::uint32_t pid = 0;
         THAW_CHECK(message.read("v", "u", &pid));

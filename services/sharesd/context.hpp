@@ -5,6 +5,7 @@
 
 #include "bus/bus.hpp"
 #include "config.hpp"
+#include "log_watch.hpp"
 #include "proc_reader.hpp"
 #include "records.hpp"
 #include "systemd/manager_client.hpp"
@@ -34,6 +35,7 @@ struct Context {
     CountMethod method;
     std::uint64_t nr_open;
     ConnectionTable& connections;
+    LogWatch* log = nullptr; // what the daemons say, where it can be heard
 };
 
 } // namespace thaw::sharesd

@@ -58,8 +58,8 @@ LogHint read_log_line(std::string_view line) {
 
 ExitClass classify_exit(const ExitQuestion& question) {
     const auto& unit = question.unit;
-    if (question.stop_requested) return ExitClass::Stopped;
     if (unit.result == "oom-kill") return ExitClass::OutOfMemory;
+    if (unit.was_stopped()) return ExitClass::Stopped;
     if (const int signal = signal_of(unit); signal != 0) {
         if (signal == SIGSYS) return ExitClass::Seccomp;
         // An admin's stop that did not wait for the daemon's own answer to it.
@@ -73,7 +73,8 @@ ExitClass classify_exit(const ExitQuestion& question) {
     }
     if (question.protocol_error_logged) return ExitClass::ProtocolError;
     // virtiofsd answers SIGTERM with status 1, and its own errors too, but those it tells.
-    if (unit.exec_main_status == 1 && !question.error_logged) return ExitClass::Stopped;
+    if (unit.exec_main_status == 1 && !question.error_logged)
+        return question.is_mute ? ExitClass::Signal : ExitClass::Stopped;
     return question.was_connected ? ExitClass::ExitCode : ExitClass::StartFailed;
 }
 
@@ -85,6 +86,8 @@ std::string describe_exit(ExitClass exit, const UnitState& unit) {
             name != nullptr ? "SIG" + std::string(name) : fmt::format("signal {}", signal)
         );
     }
+    if (exit == ExitClass::Signal) return "killed in its sandbox, this virtiofsd does not say how";
+    if (exit == ExitClass::Stopped && unit.was_stopped()) return "stopped";
     if (exit == ExitClass::PeerGone) return "its VMM disconnected";
     if (exit == ExitClass::ProtocolError) return "it met a message it cannot accept";
     return fmt::format("exited with status {}", unit.exec_main_status);

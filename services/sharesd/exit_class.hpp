@@ -52,7 +52,8 @@ LogHint read_log_line(std::string_view line);
 
 struct ExitQuestion {
     UnitState unit;
-    bool stop_requested = false; // by us
+    // A sandboxed C daemon that was killed ends with status 1, and says nothing.
+    bool is_mute = false;
     bool was_connected = false;
     bool protocol_error_logged = false;
     bool error_logged = false;

@@ -90,9 +90,13 @@ next_poll(Level now, std::optional<std::uint64_t> used, std::uint64_t budget, Mi
 }
 
 std::vector<std::string> remedies(const RemedyQuestion& question) {
-    if (question.level == Level::Normal) return {};
+    const auto is_short = [](Level level) {
+        return level != Level::Normal && level != Level::Unknown;
+    };
     std::vector<std::string> words;
-    if (question.can_drop_caches) words.emplace_back("drop-caches");
+    if (question.can_drop_caches && (is_short(question.descriptors) || is_short(question.memory)))
+        words.emplace_back("drop-caches");
+    if (!is_short(question.descriptors)) return words;
     if (!question.uses_handles && question.handles_possible)
         words.emplace_back("file-handles-at-next-start");
     if (question.limit_can_rise)

@@ -53,7 +53,8 @@ next_poll(Level now, std::optional<std::uint64_t> used, std::uint64_t budget, Mi
 
 // What may help, the gentlest first (Share.Remedies).
 struct RemedyQuestion {
-    Level level = Level::Normal;
+    Level descriptors = Level::Normal;
+    Level memory = Level::Normal;
     bool can_drop_caches = false; // a hook is configured
     bool uses_handles = false;
     bool handles_possible = false;

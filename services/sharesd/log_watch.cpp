@@ -7,7 +7,9 @@
 
 #include <sys/epoll.h>
 
+#include <ranges>
 #include <string_view>
+#include <vector>
 
 namespace thaw::sharesd {
 
@@ -15,6 +17,8 @@ namespace {
 
 // Files that cannot be watched (on network file systems) are looked at so often.
 constexpr Microseconds kPollInterval = 2 * kUsecPerSec;
+// Lines read in a row; a daemon that floods the journal must not keep us from everything else.
+constexpr unsigned kBatch = 256;
 
 std::string field(sd_journal* journal, const char* name) {
     const void* data = nullptr;
@@ -24,26 +28,27 @@ std::string field(sd_journal* journal, const char* name) {
     return std::string(text.substr(text.find('=') + 1));
 }
 
-Result<sd_journal*> open_journal(Microseconds since) {
-    sd_journal* journal = nullptr;
-    int r = sd_journal_open(&journal, SD_JOURNAL_LOCAL_ONLY);
+using Journal = std::unique_ptr<sd_journal, void (*)(sd_journal*)>;
+
+Result<Journal> open_journal() {
+    sd_journal* opened = nullptr;
+    int r = sd_journal_open(&opened, SD_JOURNAL_LOCAL_ONLY);
     if (r < 0) return fail_errno(-r, "open the journal");
+    Journal journal(opened, sd_journal_close);
     const auto match = fmt::format("SYSLOG_IDENTIFIER={}", kDaemonIdentifier);
-    r = sd_journal_add_match(journal, match.c_str(), 0);
-    // Not the tail: from there a journal without a match so far never goes on.
-    if (r >= 0) r = sd_journal_seek_realtime_usec(journal, since);
-    if (r < 0) {
-        sd_journal_close(journal);
-        return fail_errno(-r, "search the journal");
-    }
+    r = sd_journal_add_match(opened, match.c_str(), 0);
+    if (r < 0) return fail_errno(-r, "search the journal");
     return journal;
 }
 
 } // namespace
 
 Result<std::unique_ptr<LogWatch>> LogWatch::start(EventLoop& loop, Handler handler) {
-    THAW_TRY(auto* journal, open_journal(now_realtime()));
-    std::unique_ptr<LogWatch> watch(new LogWatch(journal, std::move(handler)));
+    THAW_TRY(auto journal, open_journal());
+    // Not the tail: from there a journal without a match so far never goes on.
+    if (const int r = sd_journal_seek_realtime_usec(journal.get(), now_realtime()); r < 0)
+        return fail_errno(-r, "search the journal");
+    std::unique_ptr<LogWatch> watch(new LogWatch(journal.release(), std::move(handler)));
     THAW_CHECK(watch->attach(loop));
     return watch;
 }
@@ -54,6 +59,7 @@ LogWatch::~LogWatch() {
 }
 
 Result<> LogWatch::attach(EventLoop& loop) {
+    loop_ = &loop;
     const int fd = sd_journal_get_fd(journal_);
     if (fd < 0) return fail_errno(-fd, "watch the journal");
     THAW_TRY(
@@ -77,20 +83,33 @@ Result<> LogWatch::attach(EventLoop& loop) {
 
 void LogWatch::drain() {
     (void)sd_journal_process(journal_); // what cannot be read now comes later
-    while (sd_journal_next(journal_) > 0) {
+    for (unsigned read = 0; read < kBatch; ++read) {
+        if (sd_journal_next(journal_) <= 0) return;
         const auto unit = field(journal_, "_SYSTEMD_UNIT");
         if (!unit.empty()) handler_(unit, field(journal_, "MESSAGE"));
     }
+    auto more = loop_->add_defer([this] { drain(); }, "journal-more", priority::kNotify);
+    // Without it the rest comes with the next line.
+    if (more) more_ = std::move(*more);
 }
 
 Result<> LogWatch::replay(
     const std::string& unit, Microseconds since,
     const std::function<void(const std::string& line)>& handler
 ) {
-    THAW_TRY(auto* journal, open_journal(since));
-    const std::unique_ptr<sd_journal, void (*)(sd_journal*)> owner(journal, sd_journal_close);
-    while (sd_journal_next(journal) > 0)
-        if (field(journal, "_SYSTEMD_UNIT") == unit) handler(field(journal, "MESSAGE"));
+    THAW_TRY(const auto journal, open_journal());
+    const auto match = fmt::format("_SYSTEMD_UNIT={}", unit);
+    int r = sd_journal_add_match(journal.get(), match.c_str(), 0);
+    if (r >= 0) r = sd_journal_seek_tail(journal.get());
+    if (r < 0) return fail_errno(-r, "search the journal");
+    std::vector<std::string> lines;
+    while (lines.size() < kBatch && sd_journal_previous(journal.get()) > 0) {
+        std::uint64_t when = 0;
+        if (sd_journal_get_realtime_usec(journal.get(), &when) < 0 || when < since) break;
+        lines.push_back(field(journal.get(), "MESSAGE"));
+    }
+    for (const auto& line : lines | std::views::reverse)
+        handler(line);
     return {};
 }
 

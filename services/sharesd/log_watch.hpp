@@ -28,10 +28,11 @@ public:
     LogWatch(const LogWatch&) = delete;
     LogWatch& operator=(const LogWatch&) = delete;
 
-    // What is there and was not delivered yet.
+    // What is there and was not delivered yet, or a part of it and the rest soon.
     void drain();
 
-    // What a unit said since `since` (wall clock); reads the journal, for the time we were away.
+    // The last lines of a unit, none from before `since` (wall clock), oldest first: for the time
+    // we were away. Reads a bounded part of the journal.
     static Result<> replay(
         const std::string& unit, Microseconds since,
         const std::function<void(const std::string& line)>& handler
@@ -44,8 +45,10 @@ private:
 
     sd_journal* journal_;
     Handler handler_;
+    EventLoop* loop_ = nullptr;
     EventSource source_;
     EventSource poll_;
+    EventSource more_;
 };
 
 } // namespace thaw::sharesd

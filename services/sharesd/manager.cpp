@@ -66,6 +66,7 @@ Result<> Manager::start() {
         log_ = std::move(*log);
     else
         log_warning("{}; the daemons' own words are not heard", log.error().message());
+    context_.log = log_.get();
     THAW_CHECK(export_objects());
     return systemd_.start();
 }

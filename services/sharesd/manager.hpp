@@ -63,6 +63,7 @@ private:
     void adopt(Record record);
     void clean_leftovers();
     void clean(const std::string& vm, const std::string& tag);
+    void clean_now(const std::string& vm, const std::string& tag);
 
     // manager_bus.cpp
     Result<> export_objects();
@@ -99,7 +100,11 @@ private:
     std::string status_;
     std::map<std::string, std::unique_ptr<Share>> shares_; // by id
     std::map<std::string, Share*> by_service_;
-    std::map<std::string, std::unique_ptr<ShareTeardown>> leftovers_; // by id
+    struct Leftover {
+        SystemdHandle use; // of its daemon, which ends with its client
+        std::unique_ptr<ShareTeardown> teardown;
+    };
+    std::map<std::string, Leftover> leftovers_; // by id
     std::vector<std::unique_ptr<Share>> ended_;
     std::vector<BusSlot> slots_;
     EventSource collect_;

@@ -46,7 +46,7 @@ void Manager::load() {
         return;
     }
     for (const auto& damaged : content->damaged) {
-        log_error("ignoring {}: {}", damaged.file, damaged.why);
+        log_error("removing {}, which cannot be read: {}", damaged.file, damaged.why);
         // Its units are leftovers now; what it says is lost either way.
         if (auto removed = remove_if_exists(damaged.file); !removed)
             log_warning("ignoring: {}", removed.error().message());
@@ -82,17 +82,37 @@ void Manager::clean_leftovers() {
         clean(vm, tag);
 }
 
+// A guest keeps what it works with, whatever we have lost: the daemon ends with its client.
 void Manager::clean(const std::string& vm, const std::string& tag) {
     const auto id = share_id(vm, tag);
+    if (!connections_.is_connected(paths::share_socket(vm, tag))) return clean_now(vm, tag);
     log_event(
-        LogLevel::Warning, message_id::kShareRemoved, {{"THAW_INSTANCE", vm}, {"THAW_SHARE", id}},
+        LogLevel::Warning, message_id::kShareLeftover,
+        {{"THAW_INSTANCE", vm}, {"THAW_SHARE", id}, {"OBJECT_SYSTEMD_UNIT", share_service(vm, tag)}
+        },
+        "{}: left over without a record, but a VMM is connected: it stays, uncounted, until that "
+        "one goes",
+        id
+    );
+    leftovers_[id].use =
+        systemd_.watch_unit(share_service(vm, tag), [this, vm, tag](const UnitState& unit) {
+            if (unit.is_gone()) clean_now(vm, tag);
+        });
+}
+
+void Manager::clean_now(const std::string& vm, const std::string& tag) {
+    const auto id = share_id(vm, tag);
+    log_event(
+        LogLevel::Warning, message_id::kShareLeftover, {{"THAW_INSTANCE", vm}, {"THAW_SHARE", id}},
         "{}: left over without a record, removed", id
     );
-    leftovers_[id] =
+    auto& leftover = leftovers_[id];
+    leftover.teardown =
         std::make_unique<ShareTeardown>(context_, vm, tag, [this, id](const Result<>& gone) {
             if (!gone) log_error("{}: {}", id, gone.error().message());
             leftovers_.erase(id);
         });
+    leftover.use.reset();
 }
 
 } // namespace thaw::sharesd

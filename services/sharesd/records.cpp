@@ -87,6 +87,7 @@ Result<> parse_life(const JsonView& root, Record& record) {
     record.error_name = known_error(name);
     THAW_TRY(record.error_message, root.string("error_message"));
     THAW_TRY(record.lost, root.boolean("lost"));
+    THAW_TRY(record.ending, root.boolean("ending"));
     return {};
 }
 
@@ -114,6 +115,7 @@ std::string format_record(const Record& record) {
         {"error_name", record.error_name},
         {"error_message", record.error_message},
         {"lost", record.lost},
+        {"ending", record.ending},
     };
     return json_dump(value) + "\n";
 }

@@ -33,6 +33,7 @@ struct Record {
     std::string error_name; // of a share that is lost
     std::string error_message;
     bool lost = false;
+    bool ending = false; // somebody removes it
 };
 
 std::string format_record(const Record& record);

@@ -114,9 +114,13 @@ void Share::remove(std::string_view result, Done done) {
     removals_.push_back(std::move(done));
     if (teardown_) return;
     removal_result_ = result;
+    // Whoever comes after us goes on with it; one that nobody was told of is taken away in any
+    // case.
+    if (record_.ready && !std::exchange(record_.ending, true)) keep();
     timer_.reset();
     poll_.reset();
     bring_up_.reset();
+    finding_.reset();
     service_watch_.reset();
     if (state_ != ShareState::Stopped) set_state(ShareState::Stopped);
     teardown_ =
@@ -139,7 +143,8 @@ void Share::remove(std::string_view result, Done done) {
 }
 
 Result<> Share::raise_limit(std::uint64_t limit) {
-    if (!is_up(state_))
+    // Without a pid it just ended, or was not found again yet.
+    if (!is_up(state_) || main_pid_ <= 0)
         return fail_named(shares1::error::kNotRunning, ESRCH, "{} does not run", service_);
     if (limit > context_.nr_open)
         return fail_named(
@@ -179,7 +184,13 @@ Result<> Share::drop_caches() {
     log_notice(log_fields(), "{}: starting {}", id_, unit);
     hook_ = context_.systemd.start_unit(unit, "replace", [this, unit](Result<std::string> result) {
         const auto why = result ? *result : result.error().message();
-        if (why != "done") log_warning(log_fields(), "{} did not run: {}", unit, why);
+        if (why == "done") return;
+        auto fields = log_fields();
+        fields.push_back({"THAW_HOOK", unit});
+        log_event(
+            LogLevel::Warning, message_id::kShareHookFailed, fields,
+            "{}: the guest did not drop its caches: {} ended as {}", id_, unit, why
+        );
     });
     return {};
 }

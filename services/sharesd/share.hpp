@@ -76,7 +76,8 @@ private:
     void bring_up(const Source* source);
     void on_up(Result<ShareBringUp::Up> up);
     void take_up(const ShareBringUp::Up& up);
-    void on_adopted_unit(const UnitState& unit);
+    void find_unit();
+    void on_found_unit(const UnitState& unit);
     void on_service(const UnitState& unit);
     void daemon_ended(const UnitState& unit);
     void await_last_words(unsigned looks);
@@ -86,6 +87,9 @@ private:
     void lose(std::string_view error_name, const std::string& message);
     void abandon(Error error);
     std::uint64_t count_restart();
+    void note_line(LogHint hint, const std::string& line);
+    void forget_lines();
+    bool has_logged_error() const;
 
     // share_budget.cpp
     void poll();
@@ -136,13 +140,14 @@ private:
     UnitState end_;
     bool protocol_error_logged_ = false;
     bool goodbye_logged_ = false;
-    bool error_logged_ = false;
+    Microseconds error_logged_at_ = 0; // 0: never
     std::string last_error_;
     std::deque<Microseconds> restarts_; // within the interval
     std::string removal_result_;
     std::vector<Done> removals_;
     std::unique_ptr<ShareBringUp> bring_up_;
     std::unique_ptr<ShareTeardown> teardown_;
+    SystemdHandle finding_;
     SystemdHandle service_watch_;
     SystemdHandle vm_watch_;
     SystemdHandle stopping_;
@@ -157,6 +162,7 @@ private:
     std::optional<std::uint64_t> rss_;
     Microseconds poll_cost_ = 0;    // of a CPU
     unsigned uncounted_ = 0;        // failures to count in a row
+    unsigned vanished_ = 0;         // looks in a row that found no such process
     Microseconds exhausted_at_ = 0; // when it was told last
     Level descriptor_level_ = Level::Normal;
     Level memory_level_ = Level::Normal;

@@ -5,6 +5,8 @@
 #include "core/names.hpp"
 #include "event/priorities.hpp"
 
+#include <algorithm>
+
 namespace thaw::sharesd {
 
 namespace error = shares1::error;
@@ -13,6 +15,10 @@ namespace {
 
 // What a daemon said last reaches the journal a moment after its end.
 constexpr Microseconds kLastWords = 150 * kUsecPerMsec;
+// The journal tells of new lines up to a quarter of a second late; they can be read at once.
+constexpr Microseconds kListen = 5 * kUsecPerMsec;
+// A child that the daemon started first and that is gone is none of those that matter.
+constexpr Microseconds kLookAgain = 10 * kUsecPerMsec;
 
 std::unexpected<Error> not_started(std::string_view why) {
     return fail_named(error::kStartFailed, ECHILD, "the share's daemon did not start: {}", why);
@@ -84,14 +90,15 @@ void ShareBringUp::on_unit(const UnitState& unit) {
     if (unit.is_gone() || unit.main_pid <= 0) return died(unit);
     up_.main_pid = unit.main_pid;
     if (auto checked = check_daemon(unit.main_pid); !checked) {
-        // It ended while we looked: its unit knows more.
+        // One of its processes ended while we looked: its unit knows whether all of it did.
         const int code = checked.error().code();
         const bool gone = code == ENOENT || code == ESRCH;
-        if (gone && checked.error().bus_name().empty()) return read(&ShareBringUp::died);
+        if (gone && checked.error().bus_name().empty())
+            return arm(kLookAgain, [this] { read(&ShareBringUp::on_unit); });
         return finish(std::unexpected(std::move(checked).error().with_bus_name(error::kStartFailed))
         );
     }
-    settle();
+    settle(context_.config.settle);
 }
 
 Result<> ShareBringUp::check_daemon(pid_t main_pid) {
@@ -115,21 +122,21 @@ Result<> ShareBringUp::check_daemon(pid_t main_pid) {
     return source_ == nullptr ? Result<>() : check_daemon_source(main_pid, *source_);
 }
 
-void ShareBringUp::settle() {
-    if (waits_) return confirm();
-    settling_ = true;
-    arm(context_.config.settle, [this] { confirm(); });
+// Until it says that it waits, or has outlived the time that one needs to fail.
+void ShareBringUp::settle(Microseconds left) {
+    if (context_.log != nullptr) context_.log->drain();
+    if (waits_ || left == 0) return confirm();
+    const auto step = std::min(left, kListen);
+    arm(step, [this, left, step] { settle(left - step); });
 }
 
 void ShareBringUp::on_log(LogHint hint, const std::string& line) {
     if (hint == LogHint::Error || hint == LogHint::ProtocolError) last_error_ = line;
     if (hint != LogHint::Waiting && hint != LogHint::Connected) return;
     waits_ = true;
-    if (settling_) confirm();
 }
 
 void ShareBringUp::confirm() {
-    settling_ = false;
     systemd_ = context_.systemd.read_unit(service_, [this](Result<UnitState> unit) {
         if (!unit) return finish(not_started(unit.error().message()));
         if (unit->is_gone() || unit->main_pid != up_.main_pid) return died(*unit);
@@ -139,6 +146,7 @@ void ShareBringUp::confirm() {
 
 void ShareBringUp::died(const UnitState& unit) {
     arm(kLastWords, [this, unit] {
+        if (context_.log != nullptr) context_.log->drain();
         const ExitQuestion question{
             .unit = unit, .protocol_error_logged = false, .error_logged = true
         };

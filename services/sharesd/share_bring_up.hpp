@@ -37,7 +37,7 @@ private:
     void on_job_failed(std::string_view result);
     void on_unit(const UnitState& unit);
     Result<> check_daemon(pid_t main_pid);
-    void settle();
+    void settle(Microseconds left);
     void confirm();
     void died(const UnitState& unit);
     void finish(Result<Up> result);
@@ -52,7 +52,6 @@ private:
     std::string socket_;
     Up up_;
     bool waits_ = false; // it said that it waits for its client
-    bool settling_ = false;
     std::string last_error_;
     EventSource deadline_;
     EventSource timer_;

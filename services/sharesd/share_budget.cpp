@@ -15,6 +15,8 @@ constexpr std::size_t kMostSamples = 256;
 
 // A daemon that is just ending cannot be counted for a moment.
 constexpr Microseconds kSecondLook = 100 * kUsecPerMsec;
+// So many of them until its unit has told of its end, even where systemd is busy.
+constexpr unsigned kLooksForItsEnd = 20;
 // The daemon's own word for what the count has shown already.
 constexpr Microseconds kSameExhaustion = 5 * kUsecPerSec;
 
@@ -55,7 +57,7 @@ std::uint64_t Share::budget() const {
 void Share::forget_use() {
     used_.reset();
     rss_.reset();
-    uncounted_ = 0;
+    uncounted_ = vanished_ = 0;
     exhausted_at_ = 0;
     samples_.clear();
     descriptor_level_ = memory_level_ = Level::Normal;
@@ -66,9 +68,12 @@ void Share::poll() {
     if (!is_up(state_) || main_pid_ <= 0) return;
     measure();
     look_for_client();
-    const bool doubtful = uncounted_ == 1;
-    const auto delay =
-        doubtful ? kSecondLook : next_poll(descriptor_level_, used_, budget(), poll_cost_);
+    auto delay = next_poll(descriptor_level_, used_, budget(), poll_cost_);
+    // Without a client nothing is used up, and the daemon says when one comes.
+    if (state_ == ShareState::Listening && worst_level() == Level::Normal &&
+        context_.log != nullptr)
+        delay = kLongestPoll;
+    if (uncounted_ == 1 || (vanished_ > 0 && vanished_ < kLooksForItsEnd)) delay = kSecondLook;
     if (poll_ && poll_.rearm(delay)) return;
     auto timer = context_.loop.add_timer(delay, [this] { poll(); }, "share-poll", priority::kTimer);
     THAW_INVARIANT(timer.has_value());
@@ -90,13 +95,16 @@ void Share::measure() {
     const auto gone = [](const auto& result) {
         return !result && (result.error().code() == ENOENT || result.error().code() == ESRCH);
     };
-    // It just ended: its unit tells, and nothing is unknown about it.
-    if (gone(worker) || gone(open) || gone(rss)) return;
+    // It just ended: its unit tells, and nothing is unknown about it. A unit that does not say so
+    // has a process that is hidden from us.
+    const bool hidden = gone(worker) || gone(open) || gone(rss);
+    vanished_ = hidden ? vanished_ + 1 : 0;
+    if (hidden && vanished_ < kLooksForItsEnd) return;
     uncounted_ = worker && open && rss ? 0 : uncounted_ + 1;
     if (uncounted_ > 0) {
         const auto& why = !worker ? worker.error() : !open ? open.error() : rss.error();
         log_debug(log_fields(), "{}: {}", id_, why.message());
-        if (uncounted_ == 1) return;
+        if (uncounted_ == 1 && !hidden) return;
     }
     auto used = value_of(open);
     if (used) {
@@ -149,6 +157,8 @@ void Share::report_level(
         const std::vector<Sample> samples(samples_.begin(), samples_.end());
         const auto left = memory ? kInfinity : forecast(samples, budget);
         if (to > from && left != kInfinity) text += ", used up in " + format_timespan(left);
+        if (const auto words = current_remedies(); to > from && !words.empty())
+            text += fmt::format("; what helps: {}", fmt::join(words, ", "));
         fields.push_back({"THAW_USED", std::to_string(used)});
         fields.push_back({"THAW_BUDGET", std::to_string(budget)});
     }
@@ -206,7 +216,8 @@ void Share::look_for_client() {
 
 std::vector<std::string> Share::current_remedies() const {
     return remedies({
-        .level = worst_level(),
+        .descriptors = descriptor_level_,
+        .memory = memory_level_,
         .can_drop_caches = !context_.config.drop_caches_unit.empty(),
         .uses_handles = record_.handles != HandleMode::Never,
         .handles_possible = record_.dialect != Dialect::C && record_.options.user.empty(),

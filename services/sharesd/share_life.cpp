@@ -16,14 +16,16 @@ namespace {
 constexpr Microseconds kLastWords = 150 * kUsecPerMsec;
 // So often it is looked for when the journal is late: a Rust daemon that ends well always says why.
 constexpr unsigned kLooksForWords = 15;
+// An error explains an end that follows it at once, and none of hours later.
+constexpr Microseconds kErrorExplains = 10 * kUsecPerSec;
+constexpr Microseconds kAskAgain = kUsecPerSec;
 
 } // namespace
 
 // ---- start ----------------------------------------------------------------------------------
 
 void Share::bring_up(const Source* source) {
-    protocol_error_logged_ = error_logged_ = goodbye_logged_ = false;
-    last_error_.clear();
+    forget_lines();
     bring_up_ = std::make_unique<ShareBringUp>(
         context_, record_, source, [this](Result<ShareBringUp::Up> up) { on_up(std::move(up)); }
     );
@@ -46,7 +48,8 @@ void Share::take_up(const ShareBringUp::Up& up) {
     record_.ready = true;
     record_.lost = false;
     keep();
-    set_state(ShareState::Listening);
+    // One that was found again may have its client already.
+    if (!is_up(state_)) set_state(ShareState::Listening);
     changed({"EffectiveLimit", "Degraded", "DescriptorBudget"});
     if (degraded_)
         log_event(
@@ -70,59 +73,65 @@ void Share::abandon(Error error) {
     });
 }
 
+// Shown as its record has it from the first moment on: nobody may hear that there is no such share
+// only because PID 1 has not answered us yet.
 void Share::adopt(Done done) {
     started_ = std::move(done);
-    // The answer to AddShare never came: its caller asks again.
-    if (!record_.ready) {
-        remove("start-failed", [this](const Result<>&) {
+    // The answer to AddShare never came, and its caller asks again; or its removal was interrupted.
+    if (!record_.ready || record_.ending) {
+        remove(record_.ending ? "removed" : "start-failed", [this](const Result<>&) {
             if (auto told = std::exchange(started_, nullptr))
-                told(fail(ECANCELED, "its start was interrupted"));
+                told(fail(ECANCELED, "it was to be removed"));
         });
         return;
     }
-    stopping_ = context_.systemd.read_unit(service_, [this](Result<UnitState> unit) {
-        if (unit) return on_adopted_unit(*unit);
-        log_warning(log_fields(), "{}: {}", id_, unit.error().message());
-        on_adopted_unit(UnitState{.active_state = "inactive"});
+    effective_limit_ = record_.limit;
+    if (record_.lost)
+        state_ = ShareState::Failed;
+    else
+        state_ = record_.connected ? ShareState::Connected : ShareState::Listening;
+    std::exchange(started_, nullptr)({});
+    if (record_.lost) return watch_vm();
+    find_unit();
+}
+
+void Share::find_unit() {
+    finding_ = context_.systemd.read_unit(service_, [this](Result<UnitState> unit) {
+        if (unit) return on_found_unit(*unit);
+        // A systemd that does not answer says nothing about the share.
+        log_warning(
+            log_fields(), "{}: asking again what became of {}: {}", id_, service_,
+            unit.error().message()
+        );
+        auto timer = context_.loop.add_timer(
+            kAskAgain, [this] { find_unit(); }, "share-adopt", priority::kTimer
+        );
+        THAW_INVARIANT(timer.has_value());
+        timer_ = std::move(*timer);
     });
 }
 
-void Share::on_adopted_unit(const UnitState& unit) {
-    publish();
-    auto done = std::exchange(started_, nullptr);
-    if (record_.lost) {
-        state_ = ShareState::Failed;
-        watch_vm();
-        done({});
-        return;
-    }
+void Share::on_found_unit(const UnitState& unit) {
     const auto replayed =
         LogWatch::replay(service_, record_.started, [this](const std::string& line) {
-            const auto hint = read_log_line(line);
-            protocol_error_logged_ |= hint == LogHint::ProtocolError;
-            error_logged_ |= hint == LogHint::Error;
-            goodbye_logged_ |= hint == LogHint::Disconnected;
+            note_line(read_log_line(line), line);
         });
     if (!replayed) log_debug(log_fields(), "{}: {}", id_, replayed.error().message());
     if (unit.is_gone() || unit.main_pid <= 0) {
         watch_vm();
-        state_ = record_.connected ? ShareState::Connected : ShareState::Listening;
-        done({});
-        daemon_ended(unit);
-        return;
+        return daemon_ended(unit);
     }
+    forget_lines(); // it lives: what it said explains no end
     ShareBringUp::Up up{.main_pid = unit.main_pid};
     const auto worker = worker_of(unit.main_pid);
     const auto limits = worker ? read_limits(*worker) : fail(ESRCH, "no worker");
-    if (limits) up.limit = limits->soft;
+    up.limit = limits ? limits->soft : record_.limit;
     up.degraded = limits && limits->soft < record_.limit;
     take_up(up);
-    if (record_.connected) set_state(ShareState::Connected);
     log_event(
         LogLevel::Info, message_id::kShareAdopted, log_fields(),
         "{}: found again after a restart, {}", id_, kShareStateNames.name(state_)
     );
-    done({});
 }
 
 // ---- end ------------------------------------------------------------------------------------
@@ -149,11 +158,13 @@ void Share::daemon_ended(const UnitState& unit) {
 
 void Share::await_last_words(unsigned looks) {
     const auto look = [this, looks] {
-        const bool silent = !goodbye_logged_ && !protocol_error_logged_ && !error_logged_;
+        if (context_.log != nullptr) context_.log->drain();
+        const bool silent = !goodbye_logged_ && !protocol_error_logged_ && !has_logged_error();
         // The Rust ones say why they end well; the C one ends with 1 after a panic, which it tells,
-        // and after a stop, of which it says nothing.
+        // and when it was killed in its sandbox, of which it says nothing.
         const int speaks_with = record_.dialect == Dialect::C ? 1 : 0;
-        const bool should_speak = record_.connected && end_.exec_main_status == speaks_with;
+        const bool should_speak =
+            record_.connected && end_.exec_main_status == speaks_with && !end_.was_stopped();
         if (silent && should_speak && looks > 1) return await_last_words(looks - 1);
         conclude();
     };
@@ -166,10 +177,10 @@ void Share::conclude() {
     timer_.reset();
     record_.exit = classify_exit({
         .unit = end_,
-        .stop_requested = false,
+        .is_mute = record_.dialect == Dialect::C && record_.options.sandbox == Sandbox::Namespace,
         .was_connected = record_.connected,
         .protocol_error_logged = protocol_error_logged_,
-        .error_logged = error_logged_,
+        .error_logged = has_logged_error(),
     });
     const bool normal = error_of(record_.exit).empty();
     auto fields = log_fields();
@@ -215,7 +226,7 @@ void Share::follow(const Follow& next) {
             );
         return lose(
             error_of(record_.exit),
-            last_error_.empty() ? how : fmt::format("{}: {}", how, trim(last_error_))
+            has_logged_error() ? fmt::format("{}: {}", how, trim(last_error_)) : how
         );
     }
     case NextStep::Restart:
@@ -271,30 +282,44 @@ void Share::lose(std::string_view error_name, const std::string& message) {
 
 // ---- what the daemon says -------------------------------------------------------------------
 
+void Share::forget_lines() {
+    protocol_error_logged_ = goodbye_logged_ = false;
+    error_logged_at_ = 0;
+    last_error_.clear();
+}
+
+bool Share::has_logged_error() const {
+    return error_logged_at_ != 0 && now_monotonic() - error_logged_at_ < kErrorExplains;
+}
+
+void Share::note_line(LogHint hint, const std::string& line) {
+    if (hint == LogHint::Waiting) forget_lines(); // another daemon than the one that said them
+    if (hint == LogHint::ProtocolError) protocol_error_logged_ = true;
+    if (hint == LogHint::Disconnected) goodbye_logged_ = true;
+    if (hint == LogHint::Error || hint == LogHint::ProtocolError) {
+        error_logged_at_ = now_monotonic();
+        last_error_ = line;
+    }
+    if (hint != LogHint::HandlesOff || record_.handles == HandleMode::Never) return;
+    record_.handles = HandleMode::Never;
+    record_.handles_reason = trim(line);
+    keep();
+    changed({"InodeFileHandles", "FileHandlesReason"});
+    log_event(
+        LogLevel::Warning, message_id::kShareDegraded, log_fields(),
+        "{}: the daemon gave up file handles, each inode costs a descriptor now: {}", id_,
+        record_.handles_reason
+    );
+}
+
 void Share::on_log(const std::string& line) {
     const auto hint = read_log_line(line);
     if (hint == LogHint::None) return;
     if (bring_up_) bring_up_->on_log(hint, line);
-    if (hint == LogHint::ProtocolError) protocol_error_logged_ = true;
-    if (hint == LogHint::Disconnected) goodbye_logged_ = true;
-    if (hint == LogHint::Error || hint == LogHint::ProtocolError) {
-        error_logged_ = true;
-        last_error_ = line;
-    }
+    note_line(hint, line);
     if (!is_up(state_)) return;
-    if (hint == LogHint::Connected) look_for_client();
+    if (hint == LogHint::Connected) poll();
     if (hint == LogHint::Exhausted) on_exhausted_line();
-    if (hint == LogHint::HandlesOff && record_.handles != HandleMode::Never) {
-        record_.handles = HandleMode::Never;
-        record_.handles_reason = trim(line);
-        keep();
-        changed({"InodeFileHandles", "FileHandlesReason"});
-        log_event(
-            LogLevel::Warning, message_id::kShareDegraded, log_fields(),
-            "{}: the daemon gave up file handles, each inode costs a descriptor now: {}", id_,
-            record_.handles_reason
-        );
-    }
 }
 
 } // namespace thaw::sharesd

@@ -25,6 +25,8 @@ struct FakeUnit {
     std::uint32_t main_pid = 0;
     std::int32_t exec_main_code = 0;
     std::int32_t exec_main_status = 0;
+    std::uint64_t left_active = 0; // ActiveExitTimestampMonotonic
+    std::uint64_t main_ended = 0;  // ExecMainExitTimestampMonotonic
 };
 
 // What one StartUnit or StopUnit does.

@@ -37,8 +37,8 @@ int get_unit_number(sd_bus*, const char*, const char*, const char*, sd_bus_messa
 
 struct FakeSystemd::Vtables {
     static const std::array<sd_bus_vtable, 18> manager;
-    static const std::array<sd_bus_vtable, 5> unit;
-    static const std::array<sd_bus_vtable, 6> service;
+    static const std::array<sd_bus_vtable, 6> unit;
+    static const std::array<sd_bus_vtable, 7> service;
     static const std::array<sd_bus_vtable, 4> job;
 };
 
@@ -92,7 +92,7 @@ const std::array<sd_bus_vtable, 18> FakeSystemd::Vtables::manager{{
     SD_BUS_VTABLE_END,
 }};
 
-const std::array<sd_bus_vtable, 5> FakeSystemd::Vtables::unit{{
+const std::array<sd_bus_vtable, 6> FakeSystemd::Vtables::unit{{
     SD_BUS_VTABLE_START(0),
     SD_BUS_PROPERTY(
         "LoadState", "s", get_unit_text<&FakeUnit::load_state>, 0, SD_BUS_VTABLE_PROPERTY_CONST
@@ -104,10 +104,14 @@ const std::array<sd_bus_vtable, 5> FakeSystemd::Vtables::unit{{
     SD_BUS_PROPERTY(
         "SubState", "s", get_unit_text<&FakeUnit::sub_state>, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE
     ),
+    SD_BUS_PROPERTY(
+        "ActiveExitTimestampMonotonic", "t",
+        (get_unit_number<std::uint64_t, &FakeUnit::left_active>), 0, 0
+    ),
     SD_BUS_VTABLE_END,
 }};
 
-const std::array<sd_bus_vtable, 6> FakeSystemd::Vtables::service{{
+const std::array<sd_bus_vtable, 7> FakeSystemd::Vtables::service{{
     SD_BUS_VTABLE_START(0),
     SD_BUS_PROPERTY(
         "Result", "s", get_unit_text<&FakeUnit::result>, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE
@@ -123,6 +127,10 @@ const std::array<sd_bus_vtable, 6> FakeSystemd::Vtables::service{{
     SD_BUS_PROPERTY(
         "ExecMainStatus", "i", (get_unit_number<std::int32_t, &FakeUnit::exec_main_status>), 0,
         SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE
+    ),
+    SD_BUS_PROPERTY(
+        "ExecMainExitTimestampMonotonic", "t",
+        (get_unit_number<std::uint64_t, &FakeUnit::main_ended>), 0, 0
     ),
     SD_BUS_VTABLE_END,
 }};

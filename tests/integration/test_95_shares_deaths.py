@@ -5,7 +5,7 @@ import unittest
 
 from thawlab import virtiofs
 from thawlab.inside import main_pid, unit, wait_for
-from thawlab.sharing import DATA, ShareTestCase
+from thawlab.sharing import DATA, UNKNOWN, ShareTestCase, dialects_of
 from thawlab.virtiofs import GuestError
 
 SUPERVISOR = "thaw-sharesd.service"
@@ -79,8 +79,9 @@ class Refusals(FailureTestCase):
         self.assertNotIn(("web", "files"), self.listed())
 
 
+@dialects_of
 class Deaths(FailureTestCase):
-    """Kill -9 of each party."""
+    """Kill -9 of each party, with each dialect."""
 
     def test_the_daemon(self):
         signals = self.watch_signals()
@@ -98,7 +99,20 @@ class Deaths(FailureTestCase):
         lost = [data for member, data in signals() if member == "Lost"]
         self.assertEqual([data[:2] for data in lost],
                          [["signal", "org.thaw.shares1.Error.DaemonKilled"]])
-        self.assert_logged("SIGKILL", "THAW_SHARE=web:files", "-p", "err")
+        # The C daemon's outer process does not tell by what.
+        self.assert_logged("killed in its sandbox" if self.DIALECT == "c" else "SIGKILL",
+                           "THAW_SHARE=web:files", "-p", "err")
+
+    def test_a_system_call_that_is_not_allowed(self):
+        # The init of a namespace of its own takes that signal from seccomp alone.
+        guest = self.guest(self.share("web", "files", f"{DATA}/files", "--sandbox=chroot"))
+        guest.look(path="d0")
+        self.wait_property("web", "files", "State", "connected")
+        self.lab.run(["kill", "-SYS", str(self.property("web", "files", "WorkerPID"))])
+        self.wait_property("web", "files", "State", "failed")
+        share = self.properties("web", "files")
+        self.assertEqual((share["Result"], share["ErrorName"]),
+                         ("seccomp", "org.thaw.shares1.Error.SeccompKill"))
 
     def test_the_daemon_of_a_reconnectable_share(self):
         socket = self.share("web", "again", f"{DATA}/files", "--reconnectable")
@@ -148,6 +162,38 @@ class Deaths(FailureTestCase):
                  "the daemon's end")
         self.lab.run(["systemctl", "start", SUPERVISOR], check=True)
         self.assert_nothing_left("web", "files")
+
+    def test_a_lost_record_takes_nothing_from_a_guest(self):
+        guest = self.guest(self.share("web", "files", f"{DATA}/files"))
+        self.share("web", "idle", f"{DATA}/files")
+        guest.look(path="d0")
+        self.lab.run(["systemctl", "stop", SUPERVISOR], check=True)
+        self.lab.write("/run/thaw/sharesd/web:files.json", "{}")
+        self.lab.run(["rm", "/run/thaw/sharesd/web:idle.json"], check=True)
+        self.lab.run(["systemctl", "start", SUPERVISOR], check=True)
+        self.assert_nothing_left("web", "idle")
+        self.assert_logged("a VMM is connected", "THAW_SHARE=web:files")
+        self.assertEqual(guest.read(path="d0/f0")["data"], "hi\n")
+        again = self.lab.run(["thawctl", "share", "add", "web", "files", f"{DATA}/files"])
+        self.assertIn("ShareExists:", again.err)
+        guest.close()
+        self.assert_nothing_left("web", "files")
+
+    def test_what_cannot_be_counted_is_an_alarm(self):
+        guest = self.guest(self.share("web", "files", f"{DATA}/files"))
+        guest.look(path="d0")
+        self.wait_property("web", "files", "State", "connected")
+        # The daemon's processes are hidden from the supervisor, and run on.
+        inside = ["nsenter", "-t", str(main_pid(self.lab, SUPERVISOR)), "-m"]
+        hidden = f"/proc/{self.property('web', 'files', 'MainPID')}"
+        self.lab.run([*inside, "mount", "-t", "tmpfs", "none", hidden], check=True)
+        self.wait_property("web", "files", "DescriptorLevel", "unknown")
+        self.assertEqual(self.property("web", "files", "Descriptors"), UNKNOWN)
+        self.assert_logged("cannot be counted", "THAW_SHARE=web:files", "-p", "err")
+        self.assertEqual(guest.read(path="d0/f0")["data"], "hi\n")
+        self.lab.run([*inside, "umount", hidden], check=True)
+        self.wait_property("web", "files", "DescriptorLevel", "normal")
+        self.assertEqual(self.property("web", "files", "State"), "connected")
 
     def test_the_vms_end_is_the_shares_end(self):
         self.lab.run(["systemd-run", "--unit=vm-of-the-test", "sleep", "600"], check=True)

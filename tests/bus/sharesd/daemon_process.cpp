@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -12,27 +13,46 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <vector>
 
 namespace thaw::sharesd {
 
 namespace {
 
+constexpr std::size_t kMostMemory = std::size_t{1} << 30;
+
+void hold_descriptors(std::vector<int>& held, std::uint32_t wanted) {
+    while (held.size() > wanted) {
+        close(held.back());
+        held.pop_back();
+    }
+    while (held.size() < wanted) {
+        const int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        if (fd < 0) break;
+        held.push_back(fd);
+    }
+}
+
 [[noreturn]] void serve(int control) {
     std::vector<int> held;
-    std::uint32_t wanted = 0;
-    while (read(control, &wanted, sizeof(wanted)) == sizeof(wanted)) {
-        while (held.size() > wanted) {
-            close(held.back());
-            held.pop_back();
-        }
-        while (held.size() < wanted) {
-            const int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-            if (fd < 0) break;
-            held.push_back(fd);
-        }
-        if (write(control, &wanted, sizeof(wanted)) < 0) break;
+    // Grows and shrinks in place: a count in between sees no other size.
+    auto* memory = static_cast<char*>(mmap(
+        nullptr, kMostMemory, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+        -1, 0
+    ));
+    madvise(memory, kMostMemory, MADV_NOHUGEPAGE);
+    std::size_t size = 0;
+    DaemonProcess::Order order{};
+    while (read(control, &order, sizeof(order)) == sizeof(order)) {
+        hold_descriptors(held, order.descriptors);
+        const auto wanted = std::min<std::size_t>(order.bytes, kMostMemory);
+        if (wanted < size) madvise(memory + wanted, size - wanted, MADV_DONTNEED);
+        if (wanted > size) memset(memory + size, 1, wanted - size);
+        size = wanted;
+        if (write(control, &order, sizeof(order)) < 0) break;
     }
     _exit(0);
 }
@@ -67,8 +87,16 @@ DaemonProcess::~DaemonProcess() {
 }
 
 void DaemonProcess::hold(std::uint32_t descriptors) {
-    if (write(control_, &descriptors, sizeof(descriptors)) < 0 ||
-        read(control_, &descriptors, sizeof(descriptors)) < 0)
+    give({.descriptors = descriptors, .bytes = order_.bytes});
+}
+
+void DaemonProcess::occupy(std::uint64_t bytes) {
+    give({.descriptors = order_.descriptors, .bytes = bytes});
+}
+
+void DaemonProcess::give(Order order) {
+    order_ = order;
+    if (write(control_, &order, sizeof(order)) < 0 || read(control_, &order, sizeof(order)) < 0)
         std::abort();
 }
 

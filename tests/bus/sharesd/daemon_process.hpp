@@ -2,7 +2,8 @@
 #pragma once
 
 // What a scripted systemd starts in place of virtiofsd: a process that sees a directory where the
-// unit would have bound the source, with a limit of open files, and opens as many as it is told.
+// unit would have bound the source, with a limit of open files, and opens as many and uses as much
+// memory as it is told.
 
 #include <sys/types.h>
 
@@ -22,10 +23,19 @@ public:
     pid_t pid() const { return pid_; }
     // Comes back when the process has that many descriptors more than at its start.
     void hold(std::uint32_t descriptors);
+    // The same for bytes of memory.
+    void occupy(std::uint64_t bytes);
+
+    struct Order {
+        std::uint32_t descriptors;
+        std::uint64_t bytes;
+    };
 
 private:
+    void give(Order order);
     pid_t pid_ = -1;
     int control_ = -1;
+    Order order_{};
 };
 
 } // namespace thaw::sharesd

@@ -74,6 +74,10 @@ void SharesdTest::configure(const std::string& lines) {
     ASSERT_TRUE(write_file_atomic(kConfig, text));
 }
 
+std::string SharesdTest::log() {
+    return must(read_file(kLog));
+}
+
 void SharesdTest::start_systemd() {
     systemd_ = must(fakes::FakeSystemd::create(*loop_, must(private_bus_->connect(*loop_))));
     systemd_->on_state([this](const std::string& unit, fakes::FakeUnit& state) {
@@ -91,6 +95,7 @@ void SharesdTest::start_systemd() {
         systemd_->add_unit(socket(tag));
     }
     systemd_->add_unit("vm.service");
+    systemd_->add_unit("drop-caches@vm.service");
 }
 
 void SharesdTest::start_client() {
@@ -101,7 +106,10 @@ void SharesdTest::start_client() {
         [this](BusMessage& message) {
             const char *resource = nullptr, *before = nullptr, *after = nullptr;
             if (message.read("sss", &resource, &before, &after))
-                levels_.push_back(fmt::format("{}>{}", before, after));
+                levels_.push_back(fmt::format(
+                    "{}{}>{}", resource == std::string_view("memory") ? "memory:" : "", before,
+                    after
+                ));
         }
     )));
     slots_.push_back(must(bus_->match_signal(
@@ -176,6 +184,12 @@ Reply SharesdTest::add(const std::string& tag, const Options& options) {
             return m.append("t", std::uint64_t{0});
         }
     );
+}
+
+Reply SharesdTest::call_share(
+    const char* member, const std::function<Result<>(BusMessage&)>& fill, const std::string& tag
+) {
+    return call(object(tag), shares1::kShareInterface, member, fill);
 }
 
 Reply SharesdTest::remove(const std::string& tag) {

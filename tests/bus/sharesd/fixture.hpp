@@ -36,6 +36,8 @@ protected:
     void TearDown() override;
 
     void configure(const std::string& lines);
+    // What it logged, and nothing else.
+    static std::string log();
     void start_daemon();
     void kill_daemon();
 
@@ -45,6 +47,10 @@ protected:
     Reply call(
         const std::string& path, const char* interface, const char* member,
         const std::function<Result<>(BusMessage&)>& fill = {}
+    );
+    Reply call_share(
+        const char* member, const std::function<Result<>(BusMessage&)>& fill = {},
+        const std::string& tag = "tag"
     );
     std::string text(const char* property, const std::string& tag = "tag");
     std::uint64_t number(const char* property, const std::string& tag = "tag");
@@ -69,7 +75,7 @@ protected:
     std::map<std::string, std::unique_ptr<DaemonProcess>> processes_; // by unit
     std::string bound_source_ = kSource;                              // what systemd really binds
     std::uint64_t given_limit_ = kLimit;                              // what systemd really gives
-    std::vector<std::string> levels_;  // "old>new" of each LevelChanged
+    std::vector<std::string> levels_;  // "old>new" of each LevelChanged, "memory:" before its own
     std::vector<std::string> signals_; // of the manager, and Lost
 
 private:

@@ -54,63 +54,32 @@ TEST_F(LifeTest, FilesSayWhatIsExported) {
     check(encode_object_path(shares1::kSharePrefix, "vm:tag"), shares1::kShareInterface);
 }
 
-TEST_F(LifeTest, EveryLevelIsToldOnTheWayUpAndOnceOnTheWayDown) {
-    added();
-    hold(212); // 200 of 240 with what it has itself
-    EXPECT_TRUE(wait_text("DescriptorLevel", "high"));
-    EXPECT_EQ(levels_, (Words{"normal>elevated", "elevated>high"}));
-    hold(252);
-    EXPECT_TRUE(wait_text("State", "exhausted"));
-    EXPECT_EQ(text("DescriptorLevel"), "critical");
-    hold(0);
-    EXPECT_TRUE(wait_text("State", "connected"));
-    EXPECT_EQ(text("DescriptorLevel"), "normal");
-    EXPECT_EQ(levels_.back(), "critical>normal");
-    EXPECT_LT(number("Descriptors"), 16U);
-}
-
-TEST_F(LifeTest, TheLimitIsRaisedLiveAndNeverLowered) {
-    added();
-    hold(212);
-    ASSERT_TRUE(wait_text("DescriptorLevel", "high"));
-    const auto raise = [this](std::uint64_t limit) {
-        return call(
-                   encode_object_path(shares1::kSharePrefix, "vm:tag"), shares1::kShareInterface,
-                   "RaiseLimit", [limit](BusMessage& m) { return m.append("t", limit); }
-        ).error;
-    };
-    EXPECT_EQ(raise(100), "InvalidArgs");
-    // Above the hard limit without CAP_SYS_RESOURCE, or with it.
-    const auto done = raise(kLimit * 4);
-    if (done.empty()) {
-        EXPECT_EQ(number("EffectiveLimit"), kLimit * 4);
-        EXPECT_TRUE(wait_text("DescriptorLevel", "normal"));
-    } else {
-        EXPECT_EQ(done, "LimitTooLow");
-        EXPECT_EQ(number("EffectiveLimit"), kLimit);
-    }
-}
-
 TEST_F(LifeTest, EachEndHasItsNameAndWhatFollows) {
     struct Case {
         std::string result;
         int code;
         int status;
         std::string word;
-        std::string error; // "": a normal end
+        std::string error;    // "": a normal end
+        bool stopped = false; // by systemd
     };
     const std::string prefix = "org.thaw.shares1.Error.";
     added();
-    for (const auto& [result, code, status, word, error] :
+    for (const auto& [result, code, status, word, error, stopped] :
          {Case{"success", CLD_EXITED, 0, "peer-gone", ""},
-          Case{"success", CLD_EXITED, 1, "stopped", ""},
+          Case{"success", CLD_EXITED, 1, "stopped", "", true},
+          Case{"signal", CLD_KILLED, SIGKILL, "stopped", "", true},
+          // Of its dialect only the outer process is left then.
+          Case{"success", CLD_EXITED, 1, "signal", "DaemonKilled"},
           Case{"signal", CLD_KILLED, SIGSYS, "seccomp", "SeccompKill"},
           Case{"exit-code", CLD_EXITED, 225, "seccomp", "SeccompKill"},
           Case{"oom-kill", CLD_KILLED, SIGKILL, "oom-kill", "OutOfMemory"},
           Case{"signal", CLD_KILLED, SIGKILL, "signal", "DaemonKilled"},
           Case{"exit-code", CLD_EXITED, 101, "start-failed", "StartFailed"}}) {
-        SCOPED_TRACE(word + " " + result);
+        SCOPED_TRACE(fmt::format("{} {} {}", word, result, status));
         signals_.clear();
+        systemd_->unit(service())->left_active = stopped ? 1000 : 3000;
+        systemd_->unit(service())->main_ended = 2000;
         end_daemon(result, code, status);
         if (error.empty()) {
             EXPECT_TRUE(wait_text("State", "UnknownObject"));
@@ -182,6 +151,43 @@ TEST_F(LifeTest, ADaemonThatCannotBeStoppedStaysOnTheBooks) {
     EXPECT_EQ(text("ErrorName"), shares1::error::kStopFailed);
     EXPECT_EQ(remove().error, "");
     expect_clean();
+}
+
+TEST_F(LifeTest, ASystemdThatDoesNotAnswerEndsNoShare) {
+    added();
+    kill_daemon();
+    systemd_->vanish();
+    start_daemon();
+    // There from the first moment on, as it was recorded.
+    EXPECT_EQ(text("State"), "listening");
+    fakes::run_for(*loop_, 1500 * kUsecPerMsec);
+    EXPECT_EQ(text("State"), "listening");
+    // And not known well enough to be changed.
+    const auto raised =
+        call_share("RaiseLimit", [](BusMessage& m) { return m.append("t", kLimit * 2); });
+    EXPECT_EQ(raised.error, "NotRunning");
+    ASSERT_TRUE(systemd_->come_back(private_bus_->connect(*loop_).value()));
+    hold(212);
+    EXPECT_TRUE(wait_text("DescriptorLevel", "high"));
+    EXPECT_EQ(text("State"), "listening");
+    EXPECT_TRUE(signals_.empty()) << signals_.front();
+}
+
+TEST_F(LifeTest, ARemovalThatWasCutOffIsEndedByTheNextSupervisor) {
+    added([](BusMessage& m) { return m.append("{sv}", "Reconnectable", "b", 1); });
+    systemd_->plan_stop(service(), {.never_finish = true});
+    auto message = bus_->new_call(
+        shares1::kBusName, shares1::kPath, shares1::kManagerInterface, "RemoveShare"
+    );
+    ASSERT_TRUE(message && message->append("sst", "vm", "tag", std::uint64_t{0}));
+    const auto pending = bus_->call(std::move(*message), [](const Result<BusMessage>&) {});
+    ASSERT_TRUE(until([this] { return systemd_->has_job(service()); }));
+    kill_daemon();
+    end_daemon("success", CLD_EXITED, 0); // as if its client had gone
+    systemd_->finish_job(service(), "done");
+    start_daemon();
+    expect_clean();
+    EXPECT_EQ(text("State"), "UnknownObject");
 }
 
 } // namespace

@@ -69,10 +69,42 @@ TEST(ClassifyExit, AProtocolErrorEndsWithStatusZero) {
     EXPECT_EQ(classify_exit(question), ProtocolError);
 }
 
-TEST(ClassifyExit, OursAndForgottenOnes) {
-    auto question = killed(SIGKILL);
-    question.stop_requested = true;
+TEST(ClassifyExit, AStopBySystemdIsNoFailureWhateverItTook) {
+    for (auto question : {killed(SIGKILL), exited(0), exited(1, true), exited(101)}) {
+        question.unit.left_active = 1000;
+        question.unit.main_ended = 1200;
+        EXPECT_EQ(classify_exit(question), Stopped);
+        // It left "active" because the process had ended.
+        const auto by_itself = [&] {
+            auto other = question;
+            other.unit.left_active = 1300;
+            return classify_exit(other);
+        };
+        EXPECT_NE(by_itself(), Stopped);
+    }
+    auto oom = killed(SIGKILL);
+    oom.unit.result = "oom-kill"; // systemd stops what is left then
+    oom.unit.left_active = 1000;
+    oom.unit.main_ended = 1200;
+    EXPECT_EQ(classify_exit(oom), OutOfMemory);
+}
+
+TEST(ClassifyExit, AMuteDaemonThatEndsWithoutAWordWasKilled) {
+    auto question = exited(1);
+    question.is_mute = true;
+    EXPECT_EQ(classify_exit(question), Signal);
+    EXPECT_NE(
+        describe_exit(Signal, question.unit).find("killed in its sandbox"), std::string::npos
+    );
+    question.error_logged = true;
+    EXPECT_EQ(classify_exit(question), ExitCode);
+    question.error_logged = false;
+    question.unit.left_active = 1000;
+    question.unit.main_ended = 1200;
     EXPECT_EQ(classify_exit(question), Stopped);
+}
+
+TEST(ClassifyExit, WhatSystemdHasForgottenEndedWell) {
     EXPECT_EQ(classify_exit({.unit = {.active_state = "inactive"}}), PeerGone);
 }
 

@@ -105,7 +105,7 @@ TEST(NextPoll, CountingCostsAtMostTwoPercent) {
 TEST(Remedies, TheGentlestFirst) {
     using Words = std::vector<std::string>;
     RemedyQuestion question{
-        .level = High,
+        .descriptors = High,
         .can_drop_caches = true,
         .handles_possible = true,
         .limit_can_rise = true,
@@ -120,7 +120,21 @@ TEST(Remedies, TheGentlestFirst) {
     question.can_drop_caches = question.limit_can_rise = false;
     EXPECT_EQ(remedies(question), Words{});
     question.limit_can_rise = true;
-    question.level = Normal;
+    question.descriptors = Normal;
+    EXPECT_EQ(remedies(question), Words{});
+}
+
+TEST(Remedies, MoreDescriptorsAreNoCureForMemoryOrForNotKnowing) {
+    using Words = std::vector<std::string>;
+    RemedyQuestion question{
+        .memory = Critical,
+        .can_drop_caches = true,
+        .handles_possible = true,
+        .limit_can_rise = true,
+        .rises_live = true
+    };
+    EXPECT_EQ(remedies(question), Words{"drop-caches"});
+    question.memory = question.descriptors = Unknown;
     EXPECT_EQ(remedies(question), Words{});
 }
 

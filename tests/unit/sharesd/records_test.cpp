@@ -31,7 +31,7 @@ Record example() {
     record.ready = record.vm_seen = true;
     record.exit = ExitClass::Signal;
     record.error_name = shares1::error::kDaemonKilled;
-    record.lost = true;
+    record.lost = record.ending = true;
     record.restarts = 3;
     return record;
 }
@@ -41,6 +41,7 @@ TEST(Record, SurvivesTheWayToTheFileAndBack) {
     const auto back = parse_record(text);
     ASSERT_TRUE(back) << back.error().message();
     EXPECT_EQ(format_record(*back), text);
+    EXPECT_TRUE(back->ending);
     EXPECT_EQ(back->options.vm_unit, "thaw-firecracker@a\\x2db.service");
     EXPECT_EQ(back->options.limit, 16384U);
     EXPECT_EQ(back->error_name, shares1::error::kDaemonKilled);
