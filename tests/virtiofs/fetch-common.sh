@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
-# Sourced by fetch-daemons and fetch-guest: packages of another suite of Debian, in a folder of their
+# Sourced by the fetch scripts here: packages of another suite of Debian, in a folder of their
 # own. apt checks their signatures as always; nothing is installed.
 
 # The mirror this machine uses itself.
@@ -11,7 +11,8 @@ mirror=${mirror:-$(sed -n 's/^URIs: *\([^ ]*\).*/\1/p' /etc/apt/sources.list.d/d
 [ -n "$mirror" ] || { echo "fetch: apt knows no mirror of Debian" >&2 && exit 1; }
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
-# fetch SUITE WORK PACKAGE...: the packages of a suite, unpacked to WORK/root.
+# fetch SUITE WORK PACKAGE...: the packages of a suite, unpacked to WORK/root. dep:NAME is the first
+# that NAME depends on there.
 fetch() {
     local suite=$1 work=$2
     shift 2
@@ -26,7 +27,13 @@ fetch() {
         -o Acquire::Check-Valid-Until=false
         -o Acquire::Languages=none -o Acquire::Retries=3 -o Acquire::http::Timeout=30)
     apt-get "${options[@]}" update
-    (cd "$work/debs" && apt-get "${options[@]}" download "$@")
+    local name names=()
+    for name in "$@"; do
+        [ "${name#dep:}" = "$name" ] ||
+            name=$(apt-cache "${options[@]}" depends "${name#dep:}" | sed -n 's/^ *Depends: //p' | head -n 1)
+        names+=("$name")
+    done
+    (cd "$work/debs" && apt-get "${options[@]}" download "${names[@]}")
     local deb
     for deb in "$work"/debs/*.deb; do
         dpkg-deb --extract "$deb" "$work/root"
