@@ -26,6 +26,40 @@ poweroff -f
 """
 
 
+# A whole system in place of that: the lab's own root, read-only below a tmpfs, with its systemd as
+# init; /script runs as a unit once all is up.
+_SYSTEM_INIT = """#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin
+mkdir -p /proc /lower /rw /new
+mount -t proc proc /proc
+insmod /overlay.ko
+mount -t hostfs none /lower && mount -t tmpfs none /rw && mkdir /rw/upper /rw/work
+mount -t overlay none /new -o lowerdir=/lower,upperdir=/rw/upper,workdir=/rw/work || poweroff -f
+mount -t devtmpfs dev /new/dev
+mkdir -p /new/opt/guest /new/etc/systemd/system/multi-user.target.wants
+cp /script /new/opt/guest/script
+cat >/new/opt/guest/run <<'RUN'
+exec >/dev/console 2>&1
+echo ---- begin
+sh /opt/guest/script 2>&1
+echo "---- end $?"
+sync
+poweroff -f -f
+RUN
+cat >/new/etc/systemd/system/guest.service <<'UNIT'
+[Unit]
+After=thaw-sharesd.service
+[Service]
+Type=oneshot
+ExecStart=/bin/sh /opt/guest/run
+UNIT
+ln -s ../guest.service /new/etc/systemd/system/multi-user.target.wants/
+umount /proc
+exec switch_root /new /lib/systemd/systemd --unit=multi-user.target --log-target=journal
+"""
+
+
 def fetch():
     """The folder with the kernel, fetched once per build folder; RuntimeError if it cannot be."""
     folder = os.path.join(find_builddir(), "guest")
@@ -43,17 +77,26 @@ def mount(folder):
 
 def run_guest(lab, sockets, script, timeout=120.0):
     """Boots a guest with shares {tag: socket}, runs the script; (its status, what it printed)."""
+    return _boot(lab, _INIT, script, timeout, f"thaw.tags={','.join(sockets)}",
+                 *(f"virtio_uml.device={path}:26" for path in sockets.values()))
+
+
+def run_system(lab, script, timeout=120.0):
+    """Boots the lab's own root as a machine with all controllers and capabilities, and nothing of the
+    host's limits; the rest as run_guest()."""
+    return _boot(lab, _SYSTEM_INIT, script, timeout, "systemd.show_status=0")
+
+
+def _boot(lab, init, script, timeout, *words):
     work = lab.run(["mktemp", "-d", "/dev/shm/guest-XXXXXX"], check=True).out.strip()
     lab.run(["cp", "-a", f"{GUEST}/root/.", work], check=True)
-    lab.write(f"{work}/init", _INIT, 0o755)
+    lab.write(f"{work}/init", init, 0o755)
     lab.write(f"{work}/script", script)
     lab.run(["sh", "-c", f"cd {work} && find . | cpio -o -H newc --quiet | gzip -1 >{work}.cpio"],
             check=True)
-    devices = [f"virtio_uml.device={path}:26" for path in sockets.values()]
     try:
-        result = lab.run([f"{GUEST}/linux", "mem=256M", f"initrd={work}.cpio", "con=null",
-                          "con0=fd:0,fd:1", "root=/dev/ram0", "rdinit=/init", "quiet",
-                          f"thaw.tags={','.join(sockets)}", *devices],
+        result = lab.run([f"{GUEST}/linux", "mem=512M", f"initrd={work}.cpio", "con=null",
+                          "con0=fd:0,fd:1", "root=/dev/ram0", "rdinit=/init", "quiet", *words],
                          env={"TMPDIR": "/dev/shm", "HOME": work}, timeout=timeout)
     finally:
         lab.run(["rm", "-rf", work, f"{work}.cpio"])
