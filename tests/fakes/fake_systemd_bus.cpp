@@ -28,9 +28,10 @@ int get_unit_text(sd_bus*, const char*, const char*, const char*, sd_bus_message
 
 template <class T, T FakeUnit::* Field>
 int get_unit_number(sd_bus*, const char*, const char*, const char*, sd_bus_message* reply, void* unit, sd_bus_error*) {
-    return sd_bus_message_append_basic(
-        reply, std::is_signed_v<T> ? 'i' : 'u', &(static_cast<FakeUnit*>(unit)->*Field)
-    );
+    constexpr char kType = sizeof(T) == sizeof(std::uint64_t) ? 't'
+                           : std::is_signed_v<T>              ? 'i'
+                                                              : 'u';
+    return sd_bus_message_append_basic(reply, kType, &(static_cast<FakeUnit*>(unit)->*Field));
 }
 
 } // namespace
