@@ -199,6 +199,7 @@ struct SessionCounters {
     // From taking a fault's message to its answer; bucket i counts latencies below 2^i µs (and not
     // below 2^(i-1)), the last one everything above.
     std::array<std::atomic<std::uint64_t>, kLatencyBuckets> latency;
+    std::atomic<std::uint64_t> latency_sum_ns; // of all of them
 };
 
 struct SessionState {

@@ -147,6 +147,7 @@ private:
     Result<> property_replay_state(BusMessage& reply) const;
     Result<> property_replay_reason(BusMessage& reply) const;
     Result<> property_latency(BusMessage& reply) const;
+    Result<> property_latency_sum(BusMessage& reply) const;
     Result<> property_unservable(BusMessage& reply) const;
     Result<> property_touches(BusMessage& reply) const;
     Result<> property_handshake(BusMessage& reply) const;

@@ -120,6 +120,10 @@ Result<> Session::property_latency(BusMessage& reply) const {
         THAW_CHECK(reply.append("t", bucket.load(std::memory_order_relaxed)));
     return reply.close_container();
 }
+Result<> Session::property_latency_sum(BusMessage& reply) const {
+    const auto sum = memory_.counters().latency_sum_ns.load(std::memory_order_relaxed);
+    return reply.append("t", sum / kNsecPerUsec);
+}
 Result<> Session::property_unservable(BusMessage& reply) const {
     return reply.append("t", memory_.state().failure.pages.load(std::memory_order_relaxed));
 }
@@ -236,6 +240,7 @@ const sd_bus_vtable Session::kVtable[] = {
     THAW_COUNTER("Wakes", wakes),
     THAW_SILENT("UnservablePages", "t", property_unservable),
     THAW_SILENT("FaultLatency", "at", property_latency),
+    THAW_SILENT("FaultLatencySumUSec", "t", property_latency_sum),
     THAW_SILENT("HandshakeUSec", "t", property_handshake),
     THAW_MOMENT("FirstFaultUSec", first_fault_ns),
     THAW_MOMENT("WorkingSetUSec", replay_done_ns),

@@ -118,6 +118,7 @@ void Manager::job_finished(Job& job) {
         job.error_message().c_str(), std::string(job.result()).c_str()
     );
     changed({"NJobs"});
+    ++results_[{job.kind(), std::string(job.result())}];
     std::erase(queue_, job.id());
     running_restores_.erase(job.id());
 

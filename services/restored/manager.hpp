@@ -75,6 +75,7 @@ private:
     Result<> method_set_policy(BusMessage message);
     Result<> append_version(BusMessage& reply) const;
     Result<> append_jobs(BusMessage& reply) const;
+    Result<> append_job_results(BusMessage& reply) const;
     Result<> append_instances(BusMessage& reply) const;
     Result<> append_max_jobs(BusMessage& reply) const;
     Result<> append_backend(BusMessage& reply) const;
@@ -150,7 +151,8 @@ private:
     std::vector<std::string> leftover_recordings_;
     std::set<std::string> leftovers_; // found without a record, not seen running yet
     std::map<std::string, std::unique_ptr<Instance>> instances_;
-    std::map<std::uint32_t, std::unique_ptr<Job>> jobs_; // finished ones for a while
+    std::map<std::uint32_t, std::unique_ptr<Job>> jobs_;               // finished ones for a while
+    std::map<std::pair<JobKind, std::string>, std::uint64_t> results_; // of all that ended
     std::vector<std::uint32_t> queue_;
     std::set<std::uint32_t> running_restores_;
     std::vector<std::uint32_t> interrupted_; // restores that a restart of ours met at work

@@ -112,6 +112,15 @@ Result<> Manager::append_jobs(BusMessage& reply) const {
     return reply.append("u", static_cast<std::uint32_t>(count_unfinished()));
 }
 
+Result<> Manager::append_job_results(BusMessage& reply) const {
+    THAW_CHECK(reply.open_container('a', "(sst)"));
+    for (const auto& [what, count] : results_) {
+        const std::string kind(kJobKindNames.name(what.first));
+        THAW_CHECK(reply.append("(sst)", kind.c_str(), what.second.c_str(), count));
+    }
+    return reply.close_container();
+}
+
 Result<> Manager::append_instances(BusMessage& reply) const {
     return reply.append("u", static_cast<std::uint32_t>(instances_.size()));
 }
@@ -239,6 +248,7 @@ const sd_bus_vtable* Manager::vtable() {
         ),
         SD_BUS_PROPERTY("Version", "s", (bus_property<M, &M::append_version>), 0, kConst),
         SD_BUS_PROPERTY("NJobs", "u", (bus_property<M, &M::append_jobs>), 0, kEmits),
+        SD_BUS_PROPERTY("JobResults", "a(sst)", (bus_property<M, &M::append_job_results>), 0, 0),
         SD_BUS_PROPERTY("NInstances", "u", (bus_property<M, &M::append_instances>), 0, kEmits),
         SD_BUS_PROPERTY("MaxJobs", "u", (bus_property<M, &M::append_max_jobs>), 0, kConst),
         SD_BUS_PROPERTY("MemoryBackend", "s", (bus_property<M, &M::append_backend>), 0, kEmits),

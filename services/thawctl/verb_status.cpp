@@ -5,7 +5,7 @@
 #include "client.hpp"
 #include "exit_codes.hpp"
 #include "fields.hpp"
-#include "image/memory_map.hpp"
+#include "session_view.hpp"
 #include "verbs.hpp"
 
 namespace thaw::ctl {
@@ -17,48 +17,6 @@ std::string since(std::uint64_t start) {
     const auto now = now_realtime();
     const auto age = now > start ? (now - start) / kUsecPerSec * kUsecPerSec : 0;
     return fmt::format(" since {}; {} ago", format_timestamp(start), format_timespan(age));
-}
-
-// The counters are of 4 KiB pages, whatever the VMM's page size is.
-std::string memory_line(const Properties& session) {
-    const auto size = session.number("MemorySize");
-    if (size == 0) return {};
-    const auto present = session.number("PagesInstalled") * image::kMapPageSize;
-    return fmt::format(
-        "{}, {} loaded ({:.1f}%), {} of it zero, {} freed by the guest", format_size(size),
-        format_size(present), static_cast<double>(present) * 100 / static_cast<double>(size),
-        format_size(session.number("ZeroPages") * image::kMapPageSize),
-        format_size(session.number("RemovedPages") * image::kMapPageSize)
-    );
-}
-
-void add_session(Fields& fields, const Properties& session) {
-    const auto state = session.text("State");
-    fields.add("Pager", state, color_of_state(state));
-    if (!session.text("ErrorName").empty())
-        fields.add(
-            "Pager error",
-            fmt::format(
-                "{}: {}", short_error_name(session.text("ErrorName")), session.text("ErrorMessage")
-            ),
-            Color::Bad
-        );
-    fields.add(
-        "Worker", fmt::format(
-                      "PID {} ({} restarts), VMM PID {}", session.number("WorkerPID"),
-                      session.number("WorkerRestarts"), session.number("VmmPID")
-                  )
-    );
-    fields.add("Memory", memory_line(session));
-    fields.add(
-        "Faults", fmt::format(
-                      "{} served, {} parked, {} retries, {} read", session.number("Faults"),
-                      session.number("Parked"), session.number("Retries"),
-                      format_size(session.number("BytesRead"))
-                  )
-    );
-    for (const char* flag : {"StopPending", "Recording", "Quiesced", "Adopting"})
-        if (session.flag(flag)) fields.add(flag, "yes", Color::Warning);
 }
 
 Result<int> show_instance(Client& client, const std::string& name, const OutputOptions& options) {

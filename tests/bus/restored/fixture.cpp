@@ -287,6 +287,22 @@ std::string RestoredTest::text_property(
     return text;
 }
 
+std::uint64_t RestoredTest::ended_jobs(const std::string& kind, const std::string& result) {
+    auto reply = call(restore1::kPath, "org.freedesktop.DBus.Properties", "Get", [](BusMessage& m) {
+        return m.append("ss", restore1::kManagerInterface, "JobResults");
+    });
+    EXPECT_TRUE(reply && reply->enter_container('v', "a(sst)").value_or(false));
+    EXPECT_TRUE(reply && reply->enter_container('a', "(sst)").value_or(false));
+    std::uint64_t found = 0;
+    while (reply && reply->enter_container('r', "sst").value_or(false)) {
+        const char *of = nullptr, *as = nullptr;
+        std::uint64_t count = 0;
+        EXPECT_TRUE(reply->read("sst", &of, &as, &count) && reply->exit_container());
+        if (of == kind && as == result) found = count;
+    }
+    return found;
+}
+
 std::string RestoredTest::job_property(std::uint32_t id, const std::string& property) {
     return text_property(
         fmt::format("{}/_{}", restore1::kJobPrefix, id), restore1::kJobInterface, property

@@ -66,6 +66,8 @@ protected:
     std::string text_property(
         const std::string& path, const std::string& interface, const std::string& property
     );
+    // Of JobResults: jobs of that kind that ended so.
+    std::uint64_t ended_jobs(const std::string& kind, const std::string& result);
     std::string job_property(std::uint32_t id, const std::string& property);
     std::string instance_state(const std::string& name); // "" when there is none
     static std::string unit_of(const std::string& name);

@@ -98,6 +98,9 @@ TEST_F(LifeTest, CancelAtEveryStage) {
     EXPECT_EQ(journal_->find(message_id::kRestoreCanceled).size(), 4U);
     EXPECT_EQ(journal_->find(message_id::kRestoreFailed).size(), 0U);
     restore_done("a");
+    EXPECT_EQ(ended_jobs("restore", "canceled"), 4U);
+    EXPECT_EQ(ended_jobs("restore", "done"), 1U);
+    EXPECT_EQ(ended_jobs("restore", "failed"), 0U);
 }
 
 TEST_F(LifeTest, CancelWhileQueuedAndTheLimits) {
