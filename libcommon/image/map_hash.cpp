@@ -10,6 +10,9 @@
 
 #include <cstring>
 
+// The widest vectors that the CPU has; exported where libxxhash was built to choose (Debian's is).
+extern "C" [[gnu::weak]] XXH64_hash_t XXH3_64bits_dispatch(const void* data, std::size_t size);
+
 namespace thaw::image {
 
 namespace {
@@ -27,8 +30,13 @@ std::uint64_t map_checksum(
     );
 }
 
+std::uint64_t hash_bytes(std::span<const std::byte> bytes) {
+    if (XXH3_64bits_dispatch != nullptr) return XXH3_64bits_dispatch(bytes.data(), bytes.size());
+    return XXH3_64bits(bytes.data(), bytes.size());
+}
+
 std::uint64_t hash_page(const std::byte* page) {
-    return XXH3_64bits(page, kMapPageSize);
+    return hash_bytes({page, kMapPageSize});
 }
 
 bool is_zero_page(const std::byte* page) {

@@ -44,6 +44,8 @@ struct ZeroRun {
     std::uint64_t page_count = 0;
 };
 
+// XXH3-64, of as many bytes as there are; fast ones where the CPU has them.
+std::uint64_t hash_bytes(std::span<const std::byte> bytes);
 // The checksum of one page. `page` is kMapPageSize bytes.
 std::uint64_t hash_page(const std::byte* page);
 bool is_zero_page(const std::byte* page);

@@ -19,7 +19,7 @@ namespace thaw::image {
 
 namespace {
 
-constexpr std::uint64_t kBlock = 4096; // what O_DIRECT wants everything aligned to
+constexpr std::uint64_t kBlock = kWorkingSetBlock;
 constexpr std::uint64_t kMaxPages = std::uint64_t{1} << 32;
 
 using Block = std::unique_ptr<std::byte, decltype(&std::free)>;
@@ -108,22 +108,26 @@ std::uint64_t working_set_checksum(const WorkingSetTable& table) {
     );
 }
 
-Result<WorkingSetTable>
-load_working_set(int fd, const ImageId& expected, std::uint64_t page_count) {
-    struct stat status{};
-    if (::fstat(fd, &status) < 0) return fail_errno(errno, "working-set: stat");
-    const auto size = static_cast<std::uint64_t>(status.st_size);
-    if (size < kBlock) return fail(EBADMSG, "working-set: truncated");
-    WorkingSetTable table;
-    THAW_TRY(const Block first, read_block(fd, kBlock));
-    std::memcpy(&table.header, first.get(), sizeof table.header);
-    THAW_CHECK(check_header(table.header, expected, page_count, size));
+Result<std::uint64_t> working_set_table_size(
+    std::span<const std::byte> first_block, const WorkingSetOf& of, std::uint64_t file_size
+) {
+    if (file_size < kWorkingSetBlock || first_block.size() < kWorkingSetBlock)
+        return fail(EBADMSG, "working-set: truncated");
+    WorkingSetHeader header;
+    std::memcpy(&header, first_block.data(), sizeof header);
+    THAW_CHECK(check_header(header, of.id, of.page_count, file_size));
+    return header.data_offset;
+}
 
-    THAW_TRY(const Block all, read_block(fd, table.header.data_offset));
-    // The file may have changed between the two reads.
-    if (std::memcmp(all.get(), &table.header, sizeof table.header) != 0)
-        return fail(EBADMSG, "working-set: changed while it was read");
-    const std::byte* at = all.get() + sizeof table.header;
+Result<WorkingSetTable> parse_working_set(
+    std::span<const std::byte> bytes, const WorkingSetOf& of, std::uint64_t file_size
+) {
+    THAW_TRY(const std::uint64_t size, working_set_table_size(bytes, of, file_size));
+    if (bytes.size() < size) return fail(EBADMSG, "working-set: changed while it was read");
+    WorkingSetTable table;
+    const std::byte* at = bytes.data();
+    std::memcpy(&table.header, at, sizeof table.header);
+    at += sizeof table.header;
     table.runs.resize(table.header.run_count);
     std::memcpy(table.runs.data(), at, std::span(table.runs).size_bytes());
     at += std::span(table.runs).size_bytes();
@@ -133,6 +137,22 @@ load_working_set(int fd, const ImageId& expected, std::uint64_t page_count) {
         return fail(EBADMSG, "working-set: damaged (checksum mismatch)");
     THAW_CHECK(check_runs(table));
     return table;
+}
+
+Result<WorkingSetTable>
+load_working_set(int fd, const ImageId& expected, std::uint64_t page_count) {
+    struct stat status{};
+    if (::fstat(fd, &status) < 0) return fail_errno(errno, "working-set: stat");
+    const auto file_size = static_cast<std::uint64_t>(status.st_size);
+    if (file_size < kWorkingSetBlock) return fail(EBADMSG, "working-set: truncated");
+    const WorkingSetOf of{.id = expected, .page_count = page_count};
+    THAW_TRY(const Block first, read_block(fd, kWorkingSetBlock));
+    THAW_TRY(
+        const std::uint64_t size,
+        working_set_table_size(std::span(first.get(), kWorkingSetBlock), of, file_size)
+    );
+    THAW_TRY(const Block all, read_block(fd, size));
+    return parse_working_set(std::span(all.get(), size), of, file_size);
 }
 
 } // namespace thaw::image

@@ -18,6 +18,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace thaw::image {
@@ -26,6 +27,7 @@ inline constexpr std::uint32_t kWorkingSetVersion = 1;
 inline constexpr std::array<char, 8> kWorkingSetMagic{'T', 'H', 'A', 'W', 'W', 'S', 'E', 'T'};
 inline constexpr std::uint32_t kSegmentPages = 64; // 256 KiB: one step of the replay
 inline constexpr std::uint32_t kZeroRun = 1U << 31;
+inline constexpr std::uint64_t kWorkingSetBlock = 4096; // what O_DIRECT wants everything aligned to
 
 struct WorkingSetHeader {
     std::array<char, 8> magic = kWorkingSetMagic;
@@ -66,6 +68,19 @@ struct WorkingSetTable {
 // belongs to another image, ERANGE when it names pages beyond `page_count` (4 KiB pages), EIO and
 // others as read() has them.
 Result<WorkingSetTable> load_working_set(int fd, const ImageId& expected, std::uint64_t page_count);
+
+// The same for those who read the file by themselves, so as not to wait for a disk.
+struct WorkingSetOf {
+    ImageId id{};
+    std::uint64_t page_count = 0; // 4 KiB pages of the memory
+};
+// How many bytes from the file's beginning parse_working_set() wants, by its first 4 KiB.
+Result<std::uint64_t> working_set_table_size(
+    std::span<const std::byte> first_block, const WorkingSetOf& of, std::uint64_t file_size
+);
+Result<WorkingSetTable> parse_working_set(
+    std::span<const std::byte> bytes, const WorkingSetOf& of, std::uint64_t file_size
+);
 
 class MemoryMap;
 class MemoryReader;

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 namespace thaw::worker {
 
@@ -79,7 +80,7 @@ void Background::set_registered(bool registered) {
 }
 
 bool Background::is_still() const {
-    return !job_.mover || !job_.mover->is_reading();
+    return (!job_.mover || !job_.mover->is_reading()) && (!loader_ || !loader_->is_reading());
 }
 
 void Background::attend() {
@@ -105,10 +106,26 @@ Result<std::unique_ptr<BulkMover>> Background::make_mover(Feed& feed) {
     return std::make_unique<BulkMover>(feed, memory, parts_.source, hooks_.read);
 }
 
+// nullopt: it is being read.
+std::optional<Result<image::WorkingSetTable>> Background::load_table() {
+    if (!loader_) {
+        loader_ = std::make_unique<WorkingSetLoader>(
+            working_set_,
+            image::WorkingSetOf{
+                .id = parts_.memory.info().image_id, .page_count = parts_.memory.page_count()
+            },
+            hooks_.read
+        );
+        loader_->start();
+    }
+    if (loader_->is_reading()) return std::nullopt;
+    return std::exchange(loader_, nullptr)->take();
+}
+
 void Background::begin_working_set() {
-    auto table = image::load_working_set(
-        working_set_, parts_.memory.info().image_id, parts_.memory.page_count()
-    );
+    auto loaded = load_table();
+    if (!loaded) return;
+    auto& table = *loaded;
     if (table && parts_.source.map_checksum() != 0 && table->header.map_checksum != 0 &&
         table->header.map_checksum != parts_.source.map_checksum())
         table = fail(ESTALE, "working-set: made from another memory.map");
@@ -195,7 +212,7 @@ void Background::begin() {
             begin_working_set();
         else
             begin_sequential();
-        if (job_.mover) return;
+        if (job_.mover || loader_) return;
     }
     if (populate_ && phase != static_cast<std::uint32_t>(protocol::WorkerPhase::Complete) &&
         populate_state != static_cast<std::uint32_t>(PopulateState::Failed))

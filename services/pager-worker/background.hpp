@@ -11,6 +11,7 @@
 #include "pressure.hpp"
 #include "protocol/worker_control.hpp"
 #include "working_set_feed.hpp"
+#include "working_set_loader.hpp"
 
 #include <cstdint>
 #include <functional>
@@ -83,6 +84,7 @@ private:
     };
     void begin();
     void begin_working_set();
+    std::optional<Result<image::WorkingSetTable>> load_table();
     void begin_sequential();
     void begin_populate();
     bool is_image_cold() const;
@@ -108,6 +110,7 @@ private:
     bool quiesce_ = false;
     bool replay_over_ = false;
     Job job_;
+    std::unique_ptr<WorkingSetLoader> loader_; // until its table is used
     Pace pace_;
     std::uint64_t deadline_ = 0;
     std::uint64_t next_look_ns_ = 0; // at the pressure

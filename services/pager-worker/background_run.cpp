@@ -134,8 +134,12 @@ void Background::finish() {
 }
 
 void Background::read_ended(std::uint64_t token, std::int64_t result) {
-    if (!job_.mover) return;
-    job_.mover->read_ended(token, result);
+    if (token == WorkingSetLoader::kToken)
+        loader_->read_ended(result);
+    else if (job_.mover)
+        job_.mover->read_ended(token, result);
+    else
+        return;
     if (!quiesce_ && deadline_ == kNever) deadline_ = 0;
 }
 

@@ -10,6 +10,13 @@ namespace thaw::worker {
 
 using protocol::FailureReason;
 
+namespace {
+
+// A fill from the mapping that took longer may have met a disk.
+constexpr std::uint64_t kSlowFillNs = 50 * kNsPerUs;
+
+} // namespace
+
 FaultHandler::FaultHandler(
     protocol::SessionMemory& memory, const RegionMap& regions, const Installer& installer,
     PageSource& source, DemandReads& reads, Ledger& ledger, RunInstaller& runs, LossHandler on_loss
@@ -119,8 +126,11 @@ FaultHandler::Step FaultHandler::answer(const Fault& fault) {
     }
     if (const std::byte* direct = source_.direct(page.offset, page.page_size)) {
         const FillResult result = fill(page, FillKind::Data, direct);
-        if (result.outcome != FillOutcome::SourceFault)
-            return conclude(fault, FillKind::Data, result);
+        if (result.outcome != FillOutcome::SourceFault) {
+            const Step step = conclude(fault, FillKind::Data, result);
+            if (answered_ns_ > fault.taken_ns + kSlowFillNs) source_.direct_was_slow();
+            return step;
+        }
         // The mapping has no bytes there; reading says why.
     }
     const auto bytes = source_.load_now(page.offset, page.page_size);
@@ -231,8 +241,10 @@ void FaultHandler::count_filled(const Fault& fault, FillKind kind, bool was_remo
     ledger_.installed(
         Cause::Demand, kind, {fault.page.first_bit(), fault.page.bit_count()}, was_removed
     );
-    const std::uint64_t now = now_ns();
-    bump(counters_.latency[latency_bucket(now > fault.taken_ns ? now - fault.taken_ns : 0)]);
+    answered_ns_ = now_ns();
+    const std::uint64_t took = answered_ns_ > fault.taken_ns ? answered_ns_ - fault.taken_ns : 0;
+    bump(counters_.latency[latency_bucket(took)]);
+    bump(counters_.latency_sum_ns, took);
 }
 
 bool FaultHandler::try_poison(const Fault& fault) {

@@ -91,6 +91,7 @@ private:
     PresentStreak present_;
     std::unordered_set<std::uint64_t> lost_; // addresses of pages whose waiters stay parked
     std::uint64_t batch_ns_ = 0;             // when the messages of this batch were read
+    std::uint64_t answered_ns_ = 0;          // when the latest fault was answered
     bool vmm_gone_ = false;
 };
 

@@ -3,8 +3,6 @@
 
 #include "core/file.hpp"
 
-#include <xxhash.h>
-
 #include <algorithm>
 #include <span>
 
@@ -61,7 +59,7 @@ MapReader::CachedList& MapReader::slot_of(std::uint64_t chunk) {
 }
 
 Result<> MapReader::add_list(const ListPlace& place, std::span<const std::byte> bytes) {
-    if (XXH3_64bits(bytes.data(), bytes.size()) != chunk_hashes_[place.chunk])
+    if (image::hash_bytes(bytes) != chunk_hashes_[place.chunk])
         return fail(EBADMSG, "memory.map: the page hashes of chunk {} are damaged", place.chunk);
     CachedList& slot = slot_of(place.chunk);
     std::ranges::copy(bytes, std::as_writable_bytes(std::span(slot.hashes)).begin());
@@ -76,6 +74,11 @@ Result<> MapReader::read_list(const ListPlace& place) {
     THAW_TRY(const bool here, reader_.read(fd_, list, place.offset));
     if (!here) return fail(EAGAIN, "memory.map: not in memory");
     return add_list(place, list);
+}
+
+void MapReader::prefetch(std::uint64_t page) const {
+    const CachedList* slot = cache_[page / kPagesPerChunk % kCacheLists].get();
+    if (slot != nullptr) __builtin_prefetch(&slot->hashes[page % kPagesPerChunk]);
 }
 
 Result<std::uint64_t> MapReader::page_hash(std::uint64_t page) {

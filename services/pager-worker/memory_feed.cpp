@@ -22,7 +22,7 @@ bool MemoryFeed::is_at_hand(std::uint64_t page, std::uint64_t count) {
     if (page >= hot_first_ && page + count <= hot_end_) return true;
     const std::uint64_t stretch = std::min(kDirectPages, parts_.memory.page_count() - page);
     const std::uint64_t wanted = std::max(count, stretch);
-    if (parts_.source.direct(page * kBitPage, wanted * kBitPage) == nullptr) return false;
+    if (!parts_.source.is_mapping_at_hand(page * kBitPage, wanted * kBitPage)) return false;
     hot_first_ = page;
     hot_end_ = page + wanted;
     return true;
@@ -72,7 +72,12 @@ std::optional<Piece> MemoryFeed::next() {
             page_ += skip;
             continue;
         }
-        std::uint64_t run = parts_.memory.missing_run(page_, limit, true);
+        // No further than a piece goes.
+        const std::uint64_t most = std::max(
+            {BulkMover::kBufferSize / kBitPage, at->bit_count(),
+             parts_.source.run_length(page_, std::min(limit, kZeroPages))}
+        );
+        std::uint64_t run = parts_.memory.missing_run(page_, std::min(limit, most), true);
         if (at->bit_count() > 1) { // whole huge pages; one that lost a part is left as it is
             const std::uint64_t into = parts_.regions.pages_into(*at, page_);
             if (into != 0 || run < at->bit_count()) {

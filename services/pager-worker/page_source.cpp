@@ -4,6 +4,7 @@
 #include "protocol/worker_control.hpp"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -19,6 +20,12 @@ Result<std::byte*> map_private(std::uint64_t size, int protection) {
     void* base = ::mmap(nullptr, size, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED) return fail_errno(errno, "map {} bytes", size);
     return static_cast<std::byte*>(base);
+}
+
+long major_faults() {
+    rusage usage{};
+    ::getrusage(RUSAGE_THREAD, &usage);
+    return usage.ru_majflt;
 }
 
 } // namespace
@@ -68,7 +75,8 @@ PageSource::PageSource(PageSource&& other) noexcept
     : files_(std::move(other.files_)), layers_(std::move(other.layers_)), options_(other.options_),
       map_(std::move(other.map_)), buffer_(std::exchange(other.buffer_, nullptr)),
       zeros_(std::exchange(other.zeros_, nullptr)),
-      mapping_(std::exchange(other.mapping_, nullptr)), bytes_read_(other.bytes_read_),
+      mapping_(std::exchange(other.mapping_, nullptr)), belief_(other.belief_),
+      major_faults_(other.major_faults_), bytes_read_(other.bytes_read_),
       pages_checked_(other.pages_checked_) {}
 
 PageSource::~PageSource() {
@@ -102,11 +110,27 @@ std::uint64_t PageSource::run_length(std::uint64_t page, std::uint64_t limit) co
     return map_ == nullptr ? limit : map_->run_length(page, limit);
 }
 
+bool PageSource::is_mapping_at_hand(std::uint64_t offset, std::uint64_t length) const {
+    const File& file = files_.front();
+    return mapping_ != nullptr && file.reader.is_at_hand(file.fd, offset, length);
+}
+
 const std::byte* PageSource::direct(std::uint64_t offset, std::uint64_t length) {
     if (mapping_ == nullptr) return nullptr;
-    const File& file = files_.front();
-    if (!file.reader.is_at_hand(file.fd, offset, length)) return nullptr;
+    if (!belief_.holds()) {
+        const bool here = is_mapping_at_hand(offset, length);
+        belief_.looked(here);
+        if (!here) return nullptr;
+        if (belief_.holds()) major_faults_ = major_faults();
+    }
     return mapping_ + offset;
+}
+
+void PageSource::direct_was_slow() {
+    if (!belief_.holds()) return;
+    const long now = major_faults();
+    if (now != major_faults_) belief_.surprised();
+    major_faults_ = now;
 }
 
 std::optional<SourceError> PageSource::check(
@@ -141,6 +165,7 @@ PageSource::load_now(std::uint64_t offset, std::uint64_t length) {
     using Loaded = std::optional<std::span<const std::byte>>;
     THAW_INVARIANT(length <= options_.largest_page && offset <= options_.memory_size - length);
     const std::span<std::byte> target(buffer_, length);
+    if (options_.checked) map_->prefetch(offset / image::kMapPageSize);
     for (std::uint64_t done = 0; done < length;) { // more than once for a huge page of layers
         const auto [index, bytes] = file_of(offset + done, length - done);
         const File& file = files_[index];

@@ -8,6 +8,7 @@
 // which this code itself never touches: the kernel answers EFAULT where a file is too short or a
 // sector is bad, and read() then says which it was.
 
+#include "cache_belief.hpp"
 #include "core/error.hpp"
 #include "core/fd.hpp"
 #include "image/layers.hpp"
@@ -64,9 +65,14 @@ public:
     // Pages (4 KiB) from `page` on, at most `limit`, of the same kind as it is: zero or data.
     std::uint64_t run_length(std::uint64_t page, std::uint64_t limit) const;
     // A pointer for UFFDIO_COPY only, nullptr when bytes must be read: no mapping, or the page
-    // cache does not have them, so that the kernel would wait for the disk inside the ioctl.
+    // cache does not have them, so that the kernel would wait for the disk inside the ioctl. Looks,
+    // or believes that it has them (cache_belief.hpp).
     const std::byte* direct(std::uint64_t offset, std::uint64_t length);
-    // The same without a look at the page cache; what direct() said holds a while.
+    // A fill from direct() took long: was it a disk?
+    void direct_was_slow();
+    // There is a mapping, and the page cache has the first and the last page.
+    bool is_mapping_at_hand(std::uint64_t offset, std::uint64_t length) const;
+    // direct() without a look; what is_mapping_at_hand() said holds a while.
     const std::byte* mapping_at(std::uint64_t offset) const { return mapping_ + offset; }
     // Reads and checks what is at hand; nullopt when a disk would have to be waited for (then read
     // it otherwise and check() it). The bytes are good until the next call. `length` <=
@@ -121,6 +127,8 @@ private:
     std::byte* buffer_ = nullptr;      // private, largest_page bytes
     const std::byte* zeros_ = nullptr; // never written: the kernel's one zero page stands behind it
     const std::byte* mapping_ = nullptr; // unchecked only
+    CacheBelief belief_;
+    long major_faults_ = 0; // of this thread, when last looked at
     std::uint64_t bytes_read_ = 0;
     std::uint64_t pages_checked_ = 0;
 };

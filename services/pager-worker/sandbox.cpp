@@ -46,6 +46,7 @@ constexpr std::array kAllowed{
     SCMP_SYS(poll),
     SCMP_SYS(ppoll),
     SCMP_SYS(clock_gettime),
+    SCMP_SYS(getrusage),
     SCMP_SYS(clock_nanosleep),
     SCMP_SYS(nanosleep),
     SCMP_SYS(sched_yield),

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "working_set_feed.hpp"
 
-#include <xxhash.h>
-
 #include <algorithm>
 #include <cerrno>
 
@@ -80,7 +78,7 @@ std::optional<SourceError> WorkingSetFeed::check(
 ) {
     if (!checked_) return std::nullopt;
     const std::uint64_t index = segments_[piece.first].data_page / table_.header.segment_pages;
-    if (XXH3_64bits(bytes.data(), bytes.size()) == table_.segments[index]) return std::nullopt;
+    if (image::hash_bytes(bytes) == table_.segments[index]) return std::nullopt;
     return SourceError{protocol::FailureReason::Checksum, EBADMSG};
 }
 

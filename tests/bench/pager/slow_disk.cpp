@@ -2,8 +2,8 @@
 #include "slow_disk.hpp"
 
 #include "core/file.hpp"
+#include "fakes/slow_file.hpp"
 #include "rig.hpp"
-#include "slow_file.hpp"
 
 #include <fmt/format.h>
 
@@ -15,9 +15,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <csignal>
 #include <cstdlib>
 #include <fstream>
+#include <optional>
 #include <random>
 #include <vector>
 
@@ -28,12 +28,11 @@ struct SlowDisk::Parts {
     std::string fuse;    // mount point of the slow file
     std::string mount;   // of its file system
     std::string device;  // /dev/loopN
-    pid_t server = -1;
+    std::optional<fakes::SlowFile> file;
 
     ~Parts() {
         ::umount2(mount.c_str(), MNT_DETACH); // the device detaches itself then
-        ::umount2(fuse.c_str(), MNT_DETACH);
-        if (server > 0) stop_slow_file(server);
+        file.reset();
         ::rmdir(mount.c_str());
         ::rmdir(fuse.c_str());
         ::unlink(backing.c_str());
@@ -82,8 +81,13 @@ SlowDisk::create(const std::string& scratch, const std::string& source, std::uin
     for (const char* file : kFiles)
         THAW_CHECK(run(fmt::format("cp {0}/{1} {2}/{1}", source, file, parts->mount)));
     THAW_CHECK(run("umount " + parts->mount));
-    THAW_TRY(parts->server, serve_slow_file(parts->backing, parts->fuse));
-    const std::string name = parts->fuse + "/disk";
+    THAW_TRY(const Fd backing, open_file(parts->backing, O_RDONLY));
+    auto served = fakes::SlowFile::serve(
+        {.backing = backing.get(), .folder = parts->fuse, .latency_ns = 100'000, .ns_per_byte = 2.0}
+    );
+    if (!served) return std::unexpected(std::move(served).error());
+    parts->file.emplace(std::move(*served));
+    const std::string& name = parts->file->path();
     const std::string result = scratch + "/device";
     THAW_CHECK(run(fmt::format("losetup -f --show -r --direct-io=on {} > {}", name, result)));
     std::ifstream(result) >> parts->device;

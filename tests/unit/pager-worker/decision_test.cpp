@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The decisions of the fault path, by literal values.
 
+#include "cache_belief.hpp"
 #include "clock.hpp"
 #include "fault_queue.hpp"
 #include "fill_decision.hpp"
@@ -201,6 +202,26 @@ TEST(MessageRing, AppliesWhatWasReadAndClearsIt) {
     EXPECT_EQ(recorder.removals.size(), 2U);
     EXPECT_EQ(recorder.others, std::vector<std::uint8_t>{UFFD_EVENT_REMAP});
     EXPECT_TRUE(is_clear(*memory));
+}
+
+TEST(CacheBelief, TakesManyLooksAndMoreAfterASurprise) {
+    CacheBelief belief;
+    const auto look = [&](std::uint64_t times) {
+        for (std::uint64_t i = 0; i < times; ++i)
+            belief.looked(true);
+        return belief.holds();
+    };
+    EXPECT_FALSE(look(CacheBelief::kLooks - 1));
+    belief.looked(false); // in a row
+    EXPECT_FALSE(look(CacheBelief::kLooks - 1));
+    EXPECT_TRUE(look(1));
+    belief.surprised();
+    EXPECT_FALSE(look(2 * CacheBelief::kLooks - 1));
+    EXPECT_TRUE(look(1));
+    for (int i = 0; i < 60; ++i)
+        belief.surprised();
+    EXPECT_FALSE(look(CacheBelief::kMostLooks - 1));
+    EXPECT_TRUE(look(1));
 }
 
 TEST(MessageRing, ReplayLooksAtEverySlotAndDropsFaults) {

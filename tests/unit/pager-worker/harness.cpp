@@ -380,8 +380,8 @@ WorkerProcess Broker::start() {
     message.session = must_dup(memory_.fd());
     message.uffd = must_dup(guest_.uffd());
     message.vmm_pidfd = must_dup(options_.vmm_pidfd.get());
-    message.memory = must_dup(image_.memory());
-    if (options_.with_map) message.map = must_dup(image_.map());
+    message.memory = must_dup(options_.memory ? options_.memory.get() : image_.memory());
+    if (options_.with_map) message.map = must_dup(options_.map ? options_.map.get() : image_.map());
     if (options_.working_set) message.working_set = must_dup(options_.working_set.get());
     if (image_.layers() >= 0)
         message.layers = must_dup(options_.layers ? options_.layers.get() : image_.layers());

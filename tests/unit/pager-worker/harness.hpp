@@ -113,6 +113,8 @@ struct BrokerOptions {
     bool with_map = true;
     Fd vmm_pidfd;   // this process when empty
     Fd working_set; // none when empty
+    Fd memory;      // another way to the image's bytes than its own descriptor; same for map
+    Fd map;
     std::string pressure_directory;
     Fd layers;               // in place of the image's own
     unsigned drop_bases = 0; // so many are not handed over

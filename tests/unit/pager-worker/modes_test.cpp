@@ -3,6 +3,7 @@
 
 #include "core/scm.hpp"
 #include "harness.hpp"
+#include "temporary_directory.hpp"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -14,7 +15,6 @@
 
 #include <array>
 #include <csignal>
-#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -35,7 +35,10 @@ pid_t spawn(const std::vector<std::string>& arguments, int output, int channel =
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, output, 1);
     posix_spawn_file_actions_adddup2(&actions, output, 2);
-    if (channel >= 0) posix_spawn_file_actions_adddup2(&actions, channel, 3);
+    if (channel >= 0)
+        posix_spawn_file_actions_adddup2(&actions, channel, 3);
+    else
+        posix_spawn_file_actions_addclose(&actions, 3); // whoever started us may have had one
     pid_t pid = -1;
     EXPECT_EQ(::posix_spawn(&pid, argv[0], &actions, nullptr, argv.data(), environ), 0);
     posix_spawn_file_actions_destroy(&actions);
@@ -77,9 +80,8 @@ TEST(Modes, WrongUse) {
 }
 
 TEST(Modes, PauseTellsItsManagerAndEndsOnSigterm) {
-    char name[] = "/tmp/thaw-worker-test-XXXXXX";
-    const std::string directory = ::mkdtemp(name);
-    const std::string path = directory + "/notify";
+    const TemporaryDirectory directory;
+    const std::string path = directory / "notify";
     const Fd notify(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
@@ -98,7 +100,6 @@ TEST(Modes, PauseTellsItsManagerAndEndsOnSigterm) {
     int status = 0;
     ::waitpid(pid, &status, 0);
     EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    std::filesystem::remove_all(directory);
 }
 
 TEST(Modes, ABrokerThatGoesAwayBeforeStartLeavesNothing) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Pages ahead of the guest: in time, never wrong, never back from the dead, and only when wanted.
 
-#include "core/file.hpp"
 #include "harness.hpp"
 #include "image/working_set.hpp"
+#include "temporary_directory.hpp"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -236,22 +236,17 @@ TEST_P(Replay, IsSwitchedAtRunTime) {
 }
 
 TEST_P(Replay, PausesUnderPressure) {
-    char directory[] = "/tmp/thaw-pressure-XXXXXX";
-    ASSERT_NE(::mkdtemp(directory), nullptr);
-    const std::string folder = directory;
+    const TemporaryDirectory folder;
     const auto say = [&](const char* avg10) {
-        const std::string text =
-            std::string("some avg10=") + avg10 + " avg60=0.00 avg300=0.00 total=1\n";
-        Fd file = std::move(*open_file(folder + "/memory", O_RDWR | O_CREAT, 0600));
-        ASSERT_EQ(
-            ::pwrite(file.get(), text.data(), text.size(), 0), static_cast<ssize_t>(text.size())
+        folder.write(
+            "memory", std::string("some avg10=") + avg10 + " avg60=0.00 avg300=0.00 total=1\n"
         );
     };
     say("31.42");
     const TestImage image(kSize);
     const Guest guest({.size = kSize});
     auto with = options(image.working_set(scattered()), 0);
-    with.pressure_directory = folder;
+    with.pressure_directory = folder.path();
     Broker broker(image, guest, std::move(with));
     broker.memory().set_prefetch({.enabled = true, .memory_pressure = 2000});
     auto worker = broker.start_ready();
@@ -262,7 +257,6 @@ TEST_P(Replay, PausesUnderPressure) {
     EXPECT_TRUE(TestImage::matches(guest.address(5), 5)); // the guest is served all the same
     say("12.00");
     expect_end(worker, ReplayState::Done, ReplayReason::None);
-    static_cast<void>(remove_tree(folder));
 }
 
 TEST_P(Replay, AWorkerThatTakesOverGoesOn) {

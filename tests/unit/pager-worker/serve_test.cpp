@@ -3,11 +3,15 @@
 
 #include "harness.hpp"
 
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
@@ -117,6 +121,25 @@ TEST_P(Serve, FromAColdDisk) {
     }
 }
 
+// After many looks that found each page the page cache is believed to have the file. When it has
+// not, that is noticed.
+TEST_P(Serve, TheBeliefInThePageCacheEndsWithASurprise) {
+    const TestImage image(64 << 20, "/var/tmp"); // just written
+    const Guest guest({.size = 64 << 20});
+    auto with = options();
+    with.flags = protocol::kFlagUnchecked;
+    Broker broker(image, guest, std::move(with));
+    auto worker = broker.start_ready();
+    EXPECT_EQ(expect_all(guest, 200), 0U);
+    EXPECT_EQ(broker.counters().bytes_read, 0U); // straight from the mapping
+    image.cool();
+    std::uint64_t wrong = 0;
+    for (std::uint64_t page = 1024; page < image.pages(); page += 256) // beyond any read-ahead
+        wrong += TestImage::matches(guest.address(page), page) ? 0 : 1;
+    EXPECT_EQ(wrong, 0U);
+    EXPECT_TRUE(eventually([&] { return broker.counters().bytes_read > 0; })); // looked, and read
+}
+
 TEST_P(Serve, ColdFileThatEndsTooEarlyOrIsRotten) {
     const TestImage image(16 << 20, "/var/tmp");
     image.flip(100);
@@ -194,6 +217,49 @@ TEST_P(Serve, RemovedPagesComeBackAsZeros) {
         EXPECT_TRUE(broker.memory().is_removed(page)) << page;
     EXPECT_FALSE(broker.memory().is_removed(1) || broker.memory().is_removed(6));
     EXPECT_EQ(broker.counters().pages_removed, 4U);
+}
+
+// What came to be there between the fault and its answer: nobody else wakes the one who waits.
+TEST_P(Serve, AFaultWhosePageIsThereByNowIsWoken) {
+    const TestImage image(kSize);
+    const Guest guest({.size = kSize});
+    Broker broker(image, guest, options());
+    auto worker = broker.start_ready();
+    worker.signal(SIGSTOP);
+    const std::uint64_t page = 77;
+    std::thread toucher([&] { EXPECT_TRUE(TestImage::matches(guest.address(page), page)); });
+    pollfd unread{.fd = guest.uffd(), .events = POLLIN, .revents = 0};
+    ASSERT_EQ(::poll(&unread, 1, 5000), 1);
+    std::array<std::uint64_t, kPage / 8> words;
+    for (std::size_t i = 0; i < words.size(); ++i)
+        words[i] = TestImage::word(page, i);
+    uffdio_copy copy{};
+    copy.dst = reinterpret_cast<std::uintptr_t>(guest.address(page));
+    copy.src = reinterpret_cast<std::uintptr_t>(words.data());
+    copy.len = kPage;
+    copy.mode = UFFDIO_COPY_MODE_DONTWAKE;
+    ASSERT_EQ(::ioctl(guest.uffd(), UFFDIO_COPY, &copy), 0);
+    worker.signal(SIGCONT);
+    toucher.join();
+    EXPECT_TRUE(eventually([&] { return broker.counters().exists == 1; }));
+    EXPECT_TRUE(broker.memory().is_present(page));
+}
+
+// What a session has read and checked counts over all its workers.
+TEST_P(Serve, CountersOfTheSourceOutliveTheWorker) {
+    const TestImage image(kSize);
+    const Guest guest({.size = kSize});
+    Broker broker(image, guest, options());
+    const auto& counters = broker.counters();
+    std::uint64_t pages = 0;
+    for (int generation = 0; generation < 3; ++generation) {
+        auto worker = broker.start_ready();
+        for (std::uint64_t i = 0; i < 10; ++i, ++pages) // none of them zero
+            EXPECT_TRUE(TestImage::matches(guest.address(pages * 64), pages * 64));
+        EXPECT_TRUE(eventually([&] { return counters.pages_copied == pages; }));
+        EXPECT_EQ(counters.bytes_read, pages * kPage);
+        EXPECT_EQ(counters.pages_checked, pages);
+    }
 }
 
 TEST_P(Serve, RemoveAgainstTouch) {

@@ -4,6 +4,7 @@
 #include "core/file.hpp"
 #include "core/scm.hpp"
 #include "harness.hpp"
+#include "temporary_directory.hpp"
 
 #include <poll.h>
 #include <sys/socket.h>
@@ -152,7 +153,10 @@ void kill_workers(const char* engine, BrokerOptions with, bool ahead, unsigned b
         worker.kill();
         worker = broker.start();
         // Some die before they have taken over, too.
-        if (random() % 4 != 0 && !broker.is_ready(worker)) break;
+        if (random() % 4 != 0 && !broker.is_ready(worker)) {
+            ADD_FAILURE() << "after " << kill + 1 << " of " << kills << " kills";
+            break;
+        }
     }
     stop = true;
     for (auto& thread : threads)
@@ -278,13 +282,8 @@ TEST_P(Survive, ASecondWorkerDoesNotRead) {
 
 class ControlSocket {
 public:
-    ControlSocket() {
-        char name[] = "/tmp/thaw-worker-test-XXXXXX";
-        directory_ = ::mkdtemp(name);
-        listen();
-    }
-    ~ControlSocket() { static_cast<void>(remove_tree(directory_)); }
-    std::string path() const { return directory_ + "/control"; }
+    ControlSocket() { listen(); }
+    std::string path() const { return directory_ / "control"; }
     void listen() {
         auto fd = listen_unix(path(), SOCK_SEQPACKET, 8);
         ASSERT_TRUE(fd) << fd.error().message();
@@ -302,7 +301,7 @@ public:
     }
 
 private:
-    std::string directory_;
+    TemporaryDirectory directory_;
     Fd socket_;
 };
 

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: MIT
 #include "slow_file.hpp"
 
-#include "rig.hpp"
-
+#include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <new>
+#include <utility>
 
 #ifdef THAW_HAVE_FUSE
 #define FUSE_USE_VERSION 314
-#include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <mutex>
 #include <thread>
@@ -22,35 +25,46 @@
 #include <fuse3/fuse_lowlevel.h>
 #endif
 
-namespace thaw::bench {
+namespace thaw::fakes {
 
 #ifdef THAW_HAVE_FUSE
 
 namespace {
 
+using std::chrono::nanoseconds;
+using std::chrono::steady_clock;
+
 constexpr fuse_ino_t kFile = 2;
 constexpr unsigned kMaxRead = 1 << 20;
-constexpr std::uint64_t kLatencyNs = 100'000;
-constexpr double kNsPerByte = 2.0; // 500 MB/s
 
 struct Backing {
-    int fd = -1;
+    SlowFile::Setup setup;
+    Gate* gate = nullptr;
     std::uint64_t size = 0;
     std::mutex mutex;
-    std::uint64_t free_ns = 0; // when the bandwidth is free again
+    steady_clock::time_point free; // when the bandwidth is free again
 };
 
 // Latencies run side by side, bytes one after the other.
 void wait_as_a_disk(Backing& backing, std::size_t size) {
-    std::uint64_t until = 0;
+    steady_clock::time_point until;
     {
         const std::lock_guard lock(backing.mutex);
-        const auto cost = static_cast<std::uint64_t>(static_cast<double>(size) * kNsPerByte);
-        backing.free_ns = std::max(backing.free_ns, now_ns()) + cost;
-        until = backing.free_ns + kLatencyNs;
+        const auto cost =
+            static_cast<std::int64_t>(static_cast<double>(size) * backing.setup.ns_per_byte);
+        backing.free = std::max(backing.free, steady_clock::now()) + nanoseconds(cost);
+        until = backing.free + nanoseconds(backing.setup.latency_ns);
     }
-    const std::uint64_t now = now_ns();
-    if (until > now) std::this_thread::sleep_for(std::chrono::nanoseconds(until - now));
+    if (until > steady_clock::now()) std::this_thread::sleep_until(until);
+}
+
+void wait_at(Gate& gate, std::uint64_t offset) {
+    const auto held = [&] { return gate.closed && offset >= gate.first && offset < gate.end; };
+    if (!held()) return;
+    ++gate.waiting;
+    while (held())
+        std::this_thread::sleep_for(std::chrono::microseconds(200));
+    --gate.waiting;
 }
 
 Backing& backing_of(fuse_req_t request) {
@@ -89,6 +103,7 @@ void on_getattr(fuse_req_t request, fuse_ino_t inode, fuse_file_info* /*file*/) 
 }
 
 void on_open(fuse_req_t request, fuse_ino_t /*inode*/, fuse_file_info* file) {
+    file->direct_io = backing_of(request).setup.direct ? 1 : 0;
     fuse_reply_open(request, file);
 }
 
@@ -97,8 +112,9 @@ void on_read(
     fuse_file_info* /*file*/
 ) {
     Backing& backing = backing_of(request);
+    wait_at(*backing.gate, static_cast<std::uint64_t>(offset));
     std::vector<char> buffer(size);
-    const ssize_t got = ::pread(backing.fd, buffer.data(), size, offset);
+    const ssize_t got = ::pread(backing.setup.backing, buffer.data(), size, offset);
     if (got < 0) {
         fuse_reply_err(request, errno);
         return;
@@ -107,11 +123,12 @@ void on_read(
     fuse_reply_buf(request, buffer.data(), static_cast<std::size_t>(got));
 }
 
-int serve(const std::string& path, const std::string& folder) {
+int serve_requests(const SlowFile::Setup& setup, Gate* gate) {
     Backing backing;
-    backing.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    backing.setup = setup;
+    backing.gate = gate;
     struct stat status{};
-    if (backing.fd < 0 || ::fstat(backing.fd, &status) != 0) return 1;
+    if (::fstat(setup.backing, &status) != 0) return 1;
     backing.size = static_cast<std::uint64_t>(status.st_size);
     fuse_lowlevel_ops operations{};
     operations.init = on_init;
@@ -124,41 +141,61 @@ int serve(const std::string& path, const std::string& folder) {
     char* argv[] = {name.data(), options.data(), nullptr};
     fuse_args arguments = FUSE_ARGS_INIT(2, argv);
     fuse_session* session = fuse_session_new(&arguments, &operations, sizeof operations, &backing);
-    if (session == nullptr || fuse_session_mount(session, folder.c_str()) != 0) return 1;
+    if (session == nullptr || fuse_session_mount(session, setup.folder.c_str()) != 0) return 1;
     fuse_loop_config* loop = fuse_loop_cfg_create();
-    fuse_loop_cfg_set_max_threads(loop, 16);
+    fuse_loop_cfg_set_max_threads(loop, 32);
     return fuse_session_loop_mt(session, loop);
 }
 
 } // namespace
 
-Result<pid_t> serve_slow_file(const std::string& backing, const std::string& folder) {
+Result<SlowFile> SlowFile::serve(const Setup& setup) {
+    SlowFile file;
+    file.folder_ = setup.folder;
+    file.path_ = setup.folder + "/disk";
+    void* shared =
+        ::mmap(nullptr, sizeof(Gate), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED) return fail_errno(errno, "map a gate");
+    file.gate_ = new (shared) Gate;
     const pid_t child = ::fork();
     if (child < 0) return fail_errno(errno, "fork");
     if (child == 0) {
         ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-        ::_exit(serve(backing, folder));
+        ::_exit(serve_requests(setup, file.gate_));
     }
-    const std::string file = folder + "/disk";
+    file.server_ = child;
     for (int attempt = 0; attempt < 500; ++attempt) {
-        if (::access(file.c_str(), R_OK) == 0) return child;
+        if (::access(file.path_.c_str(), R_OK) == 0) return file;
+        int status = 0;
+        if (::waitpid(child, &status, WNOHANG) == child) {
+            file.server_ = -1;
+            return fail(EPERM, "nothing can be mounted on {}", setup.folder);
+        }
         ::usleep(10'000);
     }
-    stop_slow_file(child);
     return fail(EIO, "the slow file did not appear");
 }
 
 #else
 
-Result<pid_t> serve_slow_file(const std::string& /*backing*/, const std::string& /*folder*/) {
+Result<SlowFile> SlowFile::serve(const Setup& /*setup*/) {
     return fail(ENOTSUP, "built without libfuse3");
 }
 
 #endif
 
-void stop_slow_file(pid_t server) {
-    ::kill(server, SIGKILL);
-    ::waitpid(server, nullptr, 0);
+SlowFile::SlowFile(SlowFile&& other) noexcept
+    : folder_(std::move(other.folder_)), path_(std::move(other.path_)),
+      gate_(std::exchange(other.gate_, nullptr)), server_(std::exchange(other.server_, -1)) {}
+
+SlowFile::~SlowFile() {
+    if (server_ > 0) {
+        // Dead first: an unmount would wait for reads that nobody answers.
+        ::kill(server_, SIGKILL);
+        ::waitpid(server_, nullptr, 0);
+        ::umount2(folder_.c_str(), MNT_DETACH);
+    }
+    if (gate_ != nullptr) ::munmap(gate_, sizeof(Gate));
 }
 
-} // namespace thaw::bench
+} // namespace thaw::fakes
