@@ -38,6 +38,11 @@ measure_chunks(int directory, const Volume& volume, const Plan& plan, Measuremen
         const auto planned = plan.provisional ? facts.length : 0;
         add(measured, judge_chunk(index, facts, planned, volume.backing), 0);
     }
+    for (const auto& name : entries.fresh) {
+        const auto facts = look_at_chunk(directory, name);
+        if (facts) measured.leftovers += facts->allocated;
+    }
+    measured.releasable += measured.leftovers;
     return {};
 }
 
@@ -78,12 +83,12 @@ State judge(const Measurement& measured, bool deferred, bool failed) {
         if (failed) return State::Failed;
         return deferred && !measured.text ? State::Deferred : State::Released;
     }
-    if (measured.allocated > 0 && measured.releasable <= measured.allocated / 2)
-        return State::Placebo;
+    const auto worth = measured.releasable - measured.leftovers;
+    if (measured.allocated > 0 && worth <= measured.allocated / 2) return State::Placebo;
     const bool sound = std::ranges::all_of(measured.chunks, [](const Chunk& chunk) {
         return chunk.health == ChunkHealth::Healthy;
     });
-    return sound && measured.releasable >= measured.planned ? State::Armed : State::Degraded;
+    return sound && worth >= measured.planned ? State::Armed : State::Degraded;
 }
 
 Result<std::uint64_t> releasable_at(const std::string& path) {

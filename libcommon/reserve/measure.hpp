@@ -77,7 +77,8 @@ struct Measurement {
     std::uint64_t planned = 0;
     std::uint64_t allocated = 0;
     std::uint64_t releasable = 0;
-    std::uint64_t missing = 0; // planned bytes of absent chunks: what re-arming would lay
+    std::uint64_t leftovers = 0; // of it in files that a kill left half laid
+    std::uint64_t missing = 0;   // planned bytes of absent chunks: what re-arming would lay
     unsigned missing_chunks = 0;
     bool holds() const;        // any chunk at all
     std::vector<Chunk> chunks; // planned ones first, then surplus ones of an earlier, larger plan

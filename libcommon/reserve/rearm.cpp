@@ -74,7 +74,7 @@ HealAction heal_action(ChunkHealth health) {
 }
 
 bool needs_healing(const Measurement& measured) {
-    if (measured.holds() && !measured.text) return true;
+    if (measured.leftovers > 0 || (measured.holds() && !measured.text)) return true;
     return std::ranges::any_of(measured.chunks, [](const Chunk& chunk) {
         return heal_action(chunk.health) != HealAction::None;
     });

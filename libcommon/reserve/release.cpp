@@ -71,10 +71,7 @@ Result<ReleaseReport> release(const Volume& volume, const ReleaseRequest& reques
     THAW_TRY(const Fd root, open_volume_root(volume));
     const auto directory = open_reserve(root.get());
     if (!directory) {
-        if (directory.error().code() == ENOENT) {
-            report.probe = {.write_error = ENOENT, .create_error = ENOENT};
-            return report;
-        }
+        if (directory.error().code() == ENOENT) return report;
         return std::unexpected(directory.error());
     }
     take_lock(directory->get(), report);

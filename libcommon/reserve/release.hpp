@@ -35,7 +35,7 @@ struct ReleaseReport {
                                           // have eaten the root pool, which refills first
     std::uint64_t remaining = 0;          // bytes of the chunks that are still held
     bool lock_ignored = false;            // somebody held the lock for longer than kReleaseLockWait
-    Probe probe;                          // when asked for
+    std::optional<Probe> probe;           // when asked for and possible
     std::optional<std::uint64_t> trimmed; // bytes, when FITRIM ran
     std::vector<std::string> problems;    // what did not go well; the rest was done
 };

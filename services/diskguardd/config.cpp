@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 namespace thaw::diskguard {
 
@@ -16,16 +17,17 @@ constexpr std::uint64_t kMostFactor = 1000;
 using Parse = std::function<Result<>(std::string_view)>;
 
 Parse absolute_paths(std::vector<std::string>* target) {
-    return [target](std::string_view value) -> Result<> {
+    // The first assignment replaces the default, further ones add to it.
+    return [target, first = true](std::string_view value) mutable -> Result<> {
         if (trim(value).empty()) {
             target->clear();
+            first = false;
             return {};
         }
         auto words = split_words(value);
         for (const auto& word : words)
             if (!word.starts_with('/')) return fail(EINVAL, "expected absolute paths");
-        // The first assignment replaces the default, further ones add to it.
-        if (*target == Config{}.paths) target->clear();
+        if (std::exchange(first, false)) target->clear();
         for (auto& word : words)
             target->push_back(std::move(word));
         return {};

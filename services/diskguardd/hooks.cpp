@@ -51,8 +51,9 @@ void Hooks::on_listed(Result<BusMessage> reply) {
     apply();
 }
 
-void Hooks::want(std::set<std::string> targets) {
+void Hooks::want(std::set<std::string> targets, bool all) {
     wanted_ = std::move(targets);
+    wants_all_ = all;
     apply();
 }
 
@@ -60,6 +61,7 @@ void Hooks::apply() {
     if (!listed_) return;
     for (const auto& target : wanted_)
         if (!active_.contains(target)) run(target, true);
+    if (!wants_all_) return;
     const auto active = active_;
     for (const auto& target : active)
         if (!wanted_.contains(target)) run(target, false);

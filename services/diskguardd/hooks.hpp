@@ -19,8 +19,9 @@ public:
 
     // Reads which targets an earlier guardian left active, then makes it so.
     void start();
-    // The targets that are to be active from now on.
-    void want(std::set<std::string> targets);
+    // The targets that are to be active from now on. `all`: no others are, else those of volumes
+    // that nothing is known of yet are left as they are.
+    void want(std::set<std::string> targets, bool all);
 
 private:
     void on_listed(Result<BusMessage> reply);
@@ -32,6 +33,7 @@ private:
     BusSlot listing_;
     bool listed_ = false;
     std::set<std::string> wanted_;
+    bool wants_all_ = false;
     std::set<std::string> active_;
     std::map<std::string, SystemdHandle> running_; // one operation per target
 };

@@ -26,14 +26,16 @@ constexpr const char* kMountTable = "/proc/self/mountinfo";
 Result<std::unique_ptr<Manager>> Manager::create(DaemonContext context, LoadedConfig loaded) {
     THAW_TRY(auto mailbox, Mailbox::create(context.loop));
     THAW_TRY(auto searcher, Worker::start(*mailbox, "search"));
-    return std::unique_ptr<Manager>(
-        new Manager(std::move(context), std::move(loaded), std::move(mailbox), std::move(searcher))
-    );
+    THAW_TRY(auto path_finder, Worker::start(*mailbox, "paths"));
+    return std::unique_ptr<Manager>(new Manager(
+        std::move(context), std::move(loaded), std::move(mailbox), std::move(searcher),
+        std::move(path_finder)
+    ));
 }
 
 Manager::Manager(
     DaemonContext context, LoadedConfig loaded, std::unique_ptr<Mailbox> mailbox,
-    std::unique_ptr<Worker> searcher
+    std::unique_ptr<Worker> searcher, std::unique_ptr<Worker> path_finder
 )
     : context_(std::move(context)), loaded_(std::move(loaded)),
       systemd_(context_.bus, context_.loop),
@@ -42,8 +44,9 @@ Manager::Manager(
           context_.loop, store_, loaded_.config.max_leases,
           [this](const LeaseRecord& record) { lease_closed(record); }
       ),
-      polkit_(context_.bus), hooks_(context_.bus, systemd_), mailbox_(std::move(mailbox)),
-      searcher_(std::move(searcher)) {}
+      pauses_(PauseBook::load()), polkit_(context_.bus), hooks_(context_.bus, systemd_),
+      mailbox_(std::move(mailbox)), searcher_(std::move(searcher)),
+      path_finder_(std::move(path_finder)) {}
 
 Manager::~Manager() = default;
 
@@ -77,7 +80,7 @@ std::string Manager::status_text() const {
 void Manager::update() {
     const auto worst = level();
     if (std::exchange(shown_level_, worst) != worst) changed({"Level"});
-    hooks_.want(wanted_targets());
+    hooks_.want(wanted_targets(), levels_known());
     auto text = status_text();
     if (text == status_) return;
     status_ = std::move(text);
@@ -89,6 +92,13 @@ Level Manager::level() const {
     for (const auto& [id, volume] : volumes_)
         worst = std::max(worst, volume->state().level());
     return worst;
+}
+
+// Before the first look nothing is known of what an earlier run started.
+bool Manager::levels_known() const {
+    return searched_ && std::ranges::none_of(volumes_, [](const auto& entry) {
+               return entry.second->state().level() == Level::Unknown;
+           });
 }
 
 std::set<std::string> Manager::wanted_targets() const {
@@ -169,10 +179,7 @@ void Manager::on_found(reserve::FoundVolumes found) {
             add(volume);
             continue;
         }
-        const auto& before = known->second->found();
-        if (before.mount_point != volume.mount_point || before.root_device != volume.root_device ||
-            before.read_only != volume.read_only)
-            known->second->set_found(std::move(volume));
+        known->second->set_found(std::move(volume));
     }
     std::vector<std::string> absent;
     for (const auto& [id, volume] : volumes_)
@@ -180,8 +187,9 @@ void Manager::on_found(reserve::FoundVolumes found) {
     for (const auto& id : absent)
         remove(id);
     say_problems(found.problems);
+    const bool first = !std::exchange(searched_, true);
     update();
-    if (!std::exchange(searched_, true))
+    if (first)
         for (const auto& call : std::exchange(waiting_, {}))
             call();
     if (std::exchange(search_again_, false)) search_later();
@@ -199,7 +207,7 @@ void Manager::say_problems(const std::vector<reserve::PathProblem>& problems) {
 
 void Manager::add(const reserve::Volume& found) {
     const Guard guard{
-        context_.loop, context_.bus, *mailbox_, loaded_.config, leases_, *this,
+        context_.loop, context_.bus, *mailbox_, loaded_.config, leases_, pauses_, *this,
     };
     auto created = Volume::create(guard, found);
     if (!created) {

@@ -10,6 +10,7 @@
 #include "daemon/daemon.hpp"
 #include "hooks.hpp"
 #include "lease.hpp"
+#include "pause_book.hpp"
 #include "pressure.hpp"
 #include "volume.hpp"
 #include "worker.hpp"
@@ -41,7 +42,7 @@ public:
 private:
     Manager(
         DaemonContext context, LoadedConfig loaded, std::unique_ptr<Mailbox> mailbox,
-        std::unique_ptr<Worker> searcher
+        std::unique_ptr<Worker> searcher, std::unique_ptr<Worker> path_finder
     );
 
     // manager.cpp: volumes
@@ -56,6 +57,7 @@ private:
     void look_at_all();
     void update();
     Level level() const;
+    bool levels_known() const;
     std::set<std::string> wanted_targets() const;
 
     void level_changed(Volume& volume, Level from) override;
@@ -115,10 +117,13 @@ private:
     SystemdClient systemd_;
     FdStore store_;
     LeaseBook leases_;
+    PauseBook pauses_;
     Polkit polkit_;
     Hooks hooks_;
     std::unique_ptr<Mailbox> mailbox_;
     std::unique_ptr<Worker> searcher_;
+    // Apart from the search: callers name any path, also one on a file system that hangs.
+    std::unique_ptr<Worker> path_finder_;
     std::map<std::string, std::unique_ptr<Volume>> volumes_; // by id
     std::vector<std::unique_ptr<Volume>> gone_; // freed from the loop, not from their callbacks
 

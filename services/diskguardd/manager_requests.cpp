@@ -8,6 +8,7 @@
 #include "log/message_ids.hpp"
 #include "manager.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace thaw::diskguard {
@@ -45,12 +46,13 @@ void Manager::with_volume(BusMessage message, std::string text, std::function<vo
     }
     if (const auto found = volumes_.find(text); found != volumes_.end())
         return then(*found->second);
-    for (const auto& [id, volume] : volumes_) {
-        const auto& paths = volume->found().paths;
-        if (volume->found().mount_point == text || volume->found().uuid == text ||
-            std::find(paths.begin(), paths.end(), text) != paths.end())
+    // A mount point says more than a configured path, which may have been mounted over.
+    for (const auto& [id, volume] : volumes_)
+        if (volume->found().mount_point == text || volume->found().uuid == text)
             return then(*volume);
-    }
+    for (const auto& [id, volume] : volumes_)
+        if (std::ranges::find(volume->found().paths, text) != volume->found().paths.end())
+            return then(*volume);
     if (!text.starts_with('/')) return message.reply_error(no_such_volume(text));
     find_by_path(std::move(message), std::move(text), std::move(then));
 }
@@ -58,11 +60,28 @@ void Manager::with_volume(BusMessage message, std::string text, std::function<vo
 void Manager::find_by_path(
     BusMessage message, std::string text, std::function<void(Volume&)> then
 ) {
-    searcher_->run<Result<reserve::Volume>>(
+    const auto key = next_key_++;
+    auto deadline = context_.loop.add_timer(
+        kMeasureLimit,
+        [this, key, message, text] {
+            questions_.erase(key);
+            message.reply_error(
+                Error(error::kTimeout, ETIMEDOUT, fmt::format("{} does not answer in time", text))
+            );
+        },
+        "path-limit", priority::kTimer
+    );
+    if (!deadline) return message.reply_error(deadline.error());
+    questions_[key].deadline = std::move(*deadline);
+    path_finder_->run<Result<reserve::Volume>>(
         [text] { return reserve::find_volume(text); },
-        [this, message = std::move(message), text,
+        [this, key, message = std::move(message), text,
          then = std::move(then)](const Result<reserve::Volume>& found) {
-            const auto known = found ? volumes_.find(found->id) : volumes_.end();
+            if (questions_.erase(key) == 0) return; // answered: too late
+            // By the superblock: a cloned disk has the other one's UUID.
+            const auto known = std::ranges::find_if(volumes_, [&](const auto& entry) {
+                return found && entry.second->found().device == found->device;
+            });
             if (known == volumes_.end()) return message.reply_error(no_such_volume(text));
             then(*known->second);
         }

@@ -64,13 +64,16 @@ Result<std::unique_ptr<Volume>> Volume::create(const Guard& guard, reserve::Volu
 Volume::Volume(const Guard& guard, reserve::Volume found, std::unique_ptr<Worker> worker)
     : guard_(guard), found_(std::move(found)),
       path_(encode_object_path(diskguard1::kVolumePrefix, found_.id)), state_(guard.config),
-      worker_(std::move(worker)) {}
+      worker_(std::move(worker)),
+      writers_(guard_.pauses.contains(found_.id) ? Writers::Pause : Writers::Continue) {}
 
 void Volume::set_found(reserve::Volume found) {
     const bool moved = found.mount_point != found_.mount_point;
+    const bool other =
+        moved || found.root_device != found_.root_device || found.read_only != found_.read_only;
     found_ = std::move(found);
     if (moved) changed({"MountPoint"});
-    look(true);
+    if (other) look(true);
 }
 
 LogFields Volume::log_fields() const {
@@ -91,7 +94,7 @@ LogFields Volume::log_fields() const {
 void Volume::on_timer() {
     const auto oldest = worker_->oldest();
     if (oldest != kInfinity && now_monotonic() - oldest > kHangs && !std::exchange(hung_, true)) {
-        state_.set_problem("the file system does not answer");
+        state_.fail_look("the file system does not answer");
         publish();
         say_state();
     }
@@ -99,11 +102,11 @@ void Volume::on_timer() {
 }
 
 void Volume::look(bool whole) {
+    // The timer goes on meanwhile: it is what notices a file system that hangs.
+    (void)timer_.rearm(guard_.config.poll.slowest);
     if (looking_) {
         again_ = true;
         again_whole_ = again_whole_ || whole;
-        // The timer goes on: it is what notices a file system that hangs.
-        (void)timer_.rearm(guard_.config.poll.slowest);
         return;
     }
     looking_ = true;
@@ -131,8 +134,13 @@ void Volume::look(bool whole) {
 
 void Volume::on_looked(Result<Look> look) {
     looked_at_ = now_realtime();
-    if (std::exchange(hung_, false)) state_.set_problem({});
+    hung_ = false;
     if (!look) return on_failed_look(look.error());
+    if (!look->measured && !state_.measured()) {
+        // What was known of the reserve was given up while this look was under way.
+        again_ = again_whole_ = true;
+        return schedule();
+    }
     const auto before = state_.level();
     const auto now = now_monotonic();
     (void)state_.plan_for(look->space, found_.type);
@@ -147,11 +155,13 @@ void Volume::on_looked(Result<Look> look) {
 }
 
 void Volume::on_failed_look(const Error& error) {
-    looking_ = false;
-    if (error.code() == ESTALE || error.code() == ENOENT) return guard_.owner.volume_moved(*this);
-    state_.set_problem(error.message());
+    const bool moved = error.code() == ESTALE || error.code() == ENOENT;
+    state_.fail_look(error.message());
     publish();
-    say_state();
+    if (moved)
+        guard_.owner.volume_moved(*this); // a new search finds it elsewhere, or not at all
+    else
+        say_state();
     schedule();
 }
 
@@ -234,6 +244,8 @@ void Volume::decide_writers() {
     if (wanted == writers_) return;
     writers_ = wanted;
     writers_stopped_ = false;
+    if (auto noted = guard_.pauses.set(id(), writers_ == Writers::Pause); !noted)
+        log_warning(log_fields(), "{}", noted.error().message());
     changed({"Writers"});
     if (writers_ == Writers::Pause)
         guard_.owner.action_taken(*this, "pause-writers", "the volume is full and Writers=pause");

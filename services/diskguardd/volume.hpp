@@ -7,6 +7,7 @@
 #include "bus/bus.hpp"
 #include "lease.hpp"
 #include "log/log.hpp"
+#include "pause_book.hpp"
 #include "reserve/arm.hpp"
 #include "reserve/release.hpp"
 #include "reserve/volume.hpp"
@@ -47,6 +48,7 @@ struct Guard {
     Mailbox& mailbox;
     const Config& config;
     const LeaseBook& leases;
+    PauseBook& pauses;
     VolumeOwner& owner;
 };
 
@@ -69,7 +71,7 @@ public:
     std::uint64_t promised() const { return guard_.leases.promised(id()); }
     Writers writers() const { return writers_; }
 
-    // Where a new search found it.
+    // Where a new search found it, and what leads to it now.
     void set_found(reserve::Volume found);
     // Looks now, at the whole reserve or at free space only.
     void look(bool whole);
@@ -151,7 +153,7 @@ private:
     std::optional<reserve::State> said_state_;
     reserve::RearmAction said_rearm_ = reserve::RearmAction::None;
 
-    Writers writers_ = Writers::Continue;
+    Writers writers_;
     bool writers_stopped_ = false;
     std::optional<Microseconds> last_auto_release_;
 };

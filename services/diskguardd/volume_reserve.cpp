@@ -136,7 +136,7 @@ void Volume::take(Result<reserve::Measurement> measured) {
         state_.observe(now, *measured);
         (void)state_.decide_rearm(now);
     } else {
-        state_.set_problem(measured.error().message());
+        state_.fail_look(measured.error().message());
     }
     publish();
     publish_level(before);

@@ -9,6 +9,10 @@ namespace {
 
 // Metadata breathes; less than this is nobody writing.
 constexpr std::uint64_t kStillBytes = 64 << 10;
+constexpr std::uint64_t kStillInodes = 16;
+// What an inode stands for when it comes to how fast a volume can fill: nobody makes files faster
+// than others write blocks.
+constexpr std::uint64_t kBytesPerInode = 4096;
 
 std::uint64_t difference(std::uint64_t a, std::uint64_t b) {
     return a > b ? a - b : b - a;
@@ -17,10 +21,13 @@ std::uint64_t difference(std::uint64_t a, std::uint64_t b) {
 } // namespace
 
 void VolumeState::observe(Microseconds now, const reserve::Space& space) {
-    const bool same = space_ && difference(space_->available, space.available) < kStillBytes;
+    look_problem_.reset();
+    const bool same = space_ && difference(space_->available, space.available) < kStillBytes &&
+                      difference(space_->inodes_available, space.inodes_available) < kStillInodes;
     still_ = same ? still_ + 1 : 0;
     space_ = space;
     growth_.observe(now, space.available);
+    inode_growth_.observe(now, space.inodes_available);
     bytes_.observe(now, bytes_room(), config_.bytes, config_.margin_percent, config_.settle);
     inodes_.observe(now, inodes_room(), config_.inodes, config_.margin_percent, config_.settle);
 }
@@ -28,6 +35,18 @@ void VolumeState::observe(Microseconds now, const reserve::Space& space) {
 void VolumeState::observe(Microseconds now, const reserve::Measurement& measured) {
     observe(now, measured.space);
     measured_ = measured;
+}
+
+void VolumeState::fail_look(std::string problem) {
+    look_problem_ = std::move(problem);
+    measured_.reset();
+    rearm_ = {};
+    clock_ = {};
+}
+
+void VolumeState::forget_growth() {
+    growth_.forget();
+    inode_growth_.forget();
 }
 
 const reserve::Plan& VolumeState::plan_for(const reserve::Space& space, std::string_view type) {
@@ -42,7 +61,7 @@ reserve::RearmDecision VolumeState::decide_rearm(Microseconds now) {
 }
 
 reserve::State VolumeState::state() const {
-    if (!measured_) return reserve::State::Failed;
+    if (look_problem_ || !measured_) return reserve::State::Failed;
     return reserve::judge(
         *measured_, rearm_.action == reserve::RearmAction::Deferred, problem_.has_value()
     );
@@ -61,12 +80,26 @@ Microseconds VolumeState::time_to_full() const {
     return space_ ? growth_.time_to_full(space_->available) : kInfinity;
 }
 
+Microseconds VolumeState::inode_poll() const {
+    const auto room = inodes_room();
+    if (room.total == 0) return config_.poll.slowest;
+    const auto left = distance_to_worse(inodes_.level(), room, config_.inodes);
+    const auto rate = inode_growth_.bytes_per_second(); // of inodes, that is
+    constexpr auto kMostRate = INT64_MAX / static_cast<std::int64_t>(kBytesPerInode);
+    return diskguard::next_poll(
+        std::min(left, UINT64_MAX / kBytesPerInode) * kBytesPerInode,
+        std::clamp(rate, -kMostRate, kMostRate) * static_cast<std::int64_t>(kBytesPerInode), still_,
+        config_.poll
+    );
+}
+
 Microseconds VolumeState::next_poll() const {
     if (!space_) return config_.poll.slowest;
     auto wait = diskguard::next_poll(
         distance_to_worse(bytes_.level(), bytes_room(), config_.bytes), growth_.bytes_per_second(),
         still_, config_.poll
     );
+    wait = std::min(wait, inode_poll());
     // A better level waits to be believed.
     const auto plain =
         std::max(level_of(bytes_room(), config_.bytes), level_of(inodes_room(), config_.inodes));

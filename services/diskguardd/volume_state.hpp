@@ -29,8 +29,10 @@ public:
     // After the last measurement.
     reserve::RearmDecision decide_rearm(Microseconds now);
     // We moved bytes ourselves.
-    void forget_growth() { growth_.forget(); }
-    // The last attempt to lay, heal or measure; nothing when it went well.
+    void forget_growth();
+    // The last look failed: until the next one nothing may be claimed of the reserve.
+    void fail_look(std::string problem);
+    // The last attempt to lay or heal; nothing when it went well.
     void set_problem(std::optional<std::string> problem) { problem_ = std::move(problem); }
 
     bool known() const { return space_.has_value(); }
@@ -39,7 +41,9 @@ public:
     const std::optional<reserve::Measurement>& measured() const { return measured_; }
     const std::optional<reserve::Plan>& plan() const { return plan_; }
     const reserve::RearmDecision& rearm() const { return rearm_; }
-    const std::optional<std::string>& problem() const { return problem_; }
+    const std::optional<std::string>& problem() const {
+        return look_problem_ ? look_problem_ : problem_;
+    }
     reserve::State state() const;
     Level level() const { return std::max(bytes_.level(), inodes_.level()); }
     Level bytes_level() const { return bytes_.level(); }
@@ -52,6 +56,7 @@ public:
 
 private:
     Room bytes_room() const { return {space().total, space().available}; }
+    Microseconds inode_poll() const;
     Room inodes_room() const { return {space().inodes_total, space().inodes_available}; }
 
     const Config& config_;
@@ -60,10 +65,12 @@ private:
     std::optional<reserve::Plan> plan_;
     reserve::RearmClock clock_;
     reserve::RearmDecision rearm_;
+    std::optional<std::string> look_problem_;
     std::optional<std::string> problem_;
     LevelTracker bytes_;
     LevelTracker inodes_;
     GrowthRate growth_;
+    GrowthRate inode_growth_;
     std::uint64_t still_ = 0;
 };
 

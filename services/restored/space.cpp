@@ -27,8 +27,11 @@ WriterPlan
 plan_writers(const std::vector<guard::VolumeView>& volumes, const std::vector<Writer>& writers) {
     WriterPlan plan;
     for (const auto& volume : volumes) {
+        // A guardian that has not looked yet does not know what it wants.
+        if (volume.level == diskguard1::Level::Unknown) continue;
         const bool stop = volume.writers == Writers::Pause;
         bool settled = true;
+        bool running = false;
         std::uint32_t count = 0;
         for (const auto& writer : writers) {
             const bool ours = writer.paused_for == volume.id;
@@ -40,6 +43,7 @@ plan_writers(const std::vector<guard::VolumeView>& volumes, const std::vector<Wr
                 settled = settled && writer.state != InstanceState::Running;
             } else if (stop && ours) {
                 settled = settled && !writer.busy;
+                running = running || writer.state == InstanceState::Running;
                 count += writer.state == InstanceState::Paused ? 1 : 0;
             } else if (ours && writer.busy) {
                 settled = false;
@@ -50,7 +54,8 @@ plan_writers(const std::vector<guard::VolumeView>& volumes, const std::vector<Wr
                 plan.forget.push_back(writer.name);
             }
         }
-        if (settled) plan.settled[volume.id] = {stop, count};
+        // One that could not be paused, or was resumed by hand, writes on.
+        if (settled) plan.settled[volume.id] = {stop && !running, count};
     }
     return plan;
 }

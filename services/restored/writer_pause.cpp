@@ -23,8 +23,12 @@ Result<> WriterPause::start() {
 }
 
 void WriterPause::on_volumes(const std::vector<guard::VolumeView>& volumes) {
-    // A guardian that is gone for a moment is no reason to let anybody loose.
-    if (volumes.empty()) return;
+    // A guardian that is gone for a moment is no reason to let anybody loose; the next one has to
+    // be told anew.
+    if (volumes.empty()) {
+        reported_.clear();
+        return;
+    }
     const auto ids = [](const std::vector<guard::VolumeView>& views) {
         std::set<std::string> found;
         for (const auto& view : views)

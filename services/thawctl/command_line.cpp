@@ -321,7 +321,11 @@ void describe_space(CLI::App& app, CommandLine& line) {
             "Give at least so much instead of all"
         )
         ->type_name("SIZE")
-        ->check(checked_by([](const std::string& text) { return parse_size(text); }));
+        ->check(checked_by([](const std::string& text) -> Result<std::uint64_t> {
+            THAW_TRY(const auto size, parse_size(text));
+            if (size == 0) return fail(EINVAL, "expected a size above 0");
+            return size;
+        }));
     release->add_flag("--all", reserve.all, "The reserves of all volumes");
     release->callback([&line] {
         line.run = [&line] { return verb_reserve_release(line.reserve, line.output); };

@@ -114,13 +114,16 @@ Result<int> verb_df(bool watch, const OutputOptions& options) {
     for (const int number : {SIGINT, SIGTERM})
         ::sigaction(number, &action, nullptr);
     while (!stopped) {
-        THAW_TRY(const auto view, read_guard(client));
-        if (options.json != JsonMode::Off)
-            print_json(as_json(view), JsonMode::Short);
+        const auto view = read_guard(client);
+        // It may be started anew at this moment.
+        if (!view)
+            print_error(view.error().message());
+        else if (options.json != JsonMode::Off)
+            print_json(as_json(*view), JsonMode::Short);
         else if (is_terminal(STDOUT_FILENO))
-            fmt::print("{}{}", kHomeAndClear, as_text(view, options));
+            fmt::print("{}{}", kHomeAndClear, as_text(*view, options));
         else
-            fmt::print("{}\n", as_text(view, options));
+            fmt::print("{}\n", as_text(*view, options));
         // Nobody reads any more.
         if (std::fflush(stdout) != 0) return kExitFailure;
         ::usleep(kRefresh);

@@ -21,6 +21,7 @@ namespace {
 
 struct Outcome {
     std::string mount_point;
+    std::uint64_t held = 0; // before
     std::uint64_t gained = 0;
     std::uint64_t remaining = 0;
     std::uint64_t free = 0;
@@ -32,7 +33,14 @@ struct Outcome {
 struct Candidate {
     std::string id;
     std::string mount_point;
+    std::uint64_t held = 0;
     std::uint64_t releasable = 0;
+};
+
+// What was done, and whether something could not be.
+struct Released {
+    std::vector<Outcome> outcomes;
+    bool failed = false;
 };
 
 constexpr const char* kNext =
@@ -42,7 +50,7 @@ constexpr const char* kNext =
 // Without a name the only one there is; with --all each of them.
 Result<std::vector<Candidate>>
 choose(std::vector<Candidate> candidates, const ReserveArguments& arguments) {
-    std::erase_if(candidates, [](const Candidate& one) { return one.releasable == 0; });
+    std::erase_if(candidates, [](const Candidate& one) { return one.held == 0; });
     if (arguments.all || candidates.size() <= 1) return candidates;
     std::string list;
     for (const auto& one : candidates)
@@ -52,15 +60,15 @@ choose(std::vector<Candidate> candidates, const ReserveArguments& arguments) {
     return fail(EINVAL, "there are several reserves, say which one, or --all:{}", list);
 }
 
-std::uint64_t free_of(const std::string& mount_point) {
+// Zeros where nothing can be measured: a release has to go on.
+reserve::Measurement measured_at(const std::string& mount_point) {
     const auto volume = reserve::find_volume(mount_point);
-    if (!volume) return 0;
-    const auto measured = reserve::measure(*volume, reserve::Plan{});
-    return measured ? measured->space.available : 0;
+    if (!volume) return {};
+    return reserve::measure(*volume, reserve::Plan{}).value_or(reserve::Measurement{});
 }
 
 void print_outcome(const Outcome& outcome) {
-    if (outcome.gained == 0 && outcome.remaining == 0) {
+    if (outcome.held == 0) {
         fmt::print("{}: nothing was held in reserve.\n", outcome.mount_point);
     } else {
         fmt::print(
@@ -84,7 +92,9 @@ void print_outcome(const Outcome& outcome) {
         );
 }
 
-int report(const std::vector<Outcome>& outcomes, const OutputOptions& options) {
+int report(const Released& released, const OutputOptions& options) {
+    const auto& outcomes = released.outcomes;
+    const int code = released.failed ? kExitFailure : kExitOk;
     if (options.json != JsonMode::Off) {
         auto rows = nlohmann::json::array();
         for (const auto& outcome : outcomes) {
@@ -102,15 +112,15 @@ int report(const std::vector<Outcome>& outcomes, const OutputOptions& options) {
             rows.push_back(std::move(row));
         }
         print_json(rows, options.json);
-        return kExitOk;
+        return code;
     }
-    if (outcomes.empty()) fmt::print("Nothing is held in reserve.\n");
+    if (outcomes.empty() && !released.failed) fmt::print("Nothing is held in reserve.\n");
     for (const auto& outcome : outcomes)
         print_outcome(outcome);
     const bool gained =
         std::ranges::any_of(outcomes, [](const Outcome& one) { return one.gained > 0; });
     if (gained && options.legend) fmt::print("{}\n", kNext);
-    return kExitOk;
+    return code;
 }
 
 // ---- by the guardian ------------------------------------------------------------------------
@@ -125,12 +135,16 @@ Result<Outcome> release_one(Client& client, const std::string& volume, std::uint
     const char* object = nullptr;
     THAW_CHECK(found.read("o", &object));
     THAW_TRY(
+        const auto before,
+        client.properties(diskguard1::kBusName, object, diskguard1::kVolumeInterface)
+    );
+    THAW_TRY(
         auto reply, client.simple(
                         diskguard1::kBusName, object, diskguard1::kVolumeInterface, "Release", "tt",
                         bytes, std::uint64_t{0}
                     )
     );
-    Outcome outcome{.by = "guardian"};
+    Outcome outcome{.held = before.number("HeldBytes"), .by = "guardian"};
     THAW_CHECK(reply.read("t", &outcome.gained));
     THAW_TRY(
         const auto after,
@@ -146,31 +160,6 @@ Result<Outcome> release_one(Client& client, const std::string& volume, std::uint
     return outcome;
 }
 
-Result<std::vector<Outcome>>
-release_by_guardian(Client& client, const ReserveArguments& arguments) {
-    std::vector<std::string> volumes{arguments.volume};
-    if (arguments.volume.empty()) {
-        THAW_TRY(const auto view, read_guard(client));
-        std::vector<Candidate> candidates;
-        for (const auto& volume : view.volumes)
-            candidates.push_back(
-                {volume.text("Id"), volume.text("MountPoint"), volume.number("ReleasableBytes")}
-            );
-        THAW_TRY(const auto chosen, choose(std::move(candidates), arguments));
-        volumes.clear();
-        for (const auto& one : chosen)
-            volumes.push_back(one.id);
-    }
-    std::vector<Outcome> outcomes;
-    for (const auto& volume : volumes) {
-        THAW_TRY(auto outcome, release_one(client, volume, arguments.bytes));
-        outcomes.push_back(std::move(outcome));
-    }
-    return outcomes;
-}
-
-// ---- directly -------------------------------------------------------------------------------
-
 Result<Outcome> release_one(const reserve::Volume& volume, std::uint64_t bytes) {
     const auto wanted = bytes == 0 ? std::nullopt : std::optional(bytes);
     THAW_TRY(const auto released, reserve::release(volume, {.bytes = wanted}));
@@ -180,15 +169,62 @@ Result<Outcome> release_one(const reserve::Volume& volume, std::uint64_t bytes) 
         print_warning(problem);
     return Outcome{
         .mount_point = volume.mount_point,
+        .held = released.let_go + released.remaining,
         .gained = released.gained,
         .remaining = released.remaining,
-        .free = free_of(volume.mount_point),
+        .free = measured_at(volume.mount_point).space.available,
         .probe = released.probe,
         .by = "directly",
     };
 }
 
-Result<std::vector<Outcome>> release_directly(const ReserveArguments& arguments) {
+// As root what the guardian cannot do is done without it.
+Result<Outcome> release_somehow(Client& client, const std::string& volume, std::uint64_t bytes) {
+    auto outcome = release_one(client, volume, bytes);
+    if (outcome || ::geteuid() != 0) return outcome;
+    THAW_TRY(const auto reserves, reserve::find_reserves());
+    const auto found = reserve::pick_volume(reserves, volume);
+    if (!found) return outcome;
+    print_warning(outcome.error().message() + ": releasing directly");
+    return release_one(*found, bytes);
+}
+
+void take(Released& released, const std::string& volume, Result<Outcome> outcome) {
+    // The others may still give something.
+    if (outcome) return released.outcomes.push_back(std::move(*outcome));
+    print_error(fmt::format("{}: {}", volume, outcome.error().message()));
+    released.failed = true;
+}
+
+Result<Released> release_by_guardian(Client& client, const ReserveArguments& arguments) {
+    std::vector<std::string> volumes{arguments.volume};
+    if (arguments.volume.empty()) {
+        THAW_TRY(const auto view, read_guard(client));
+        std::vector<Candidate> candidates;
+        for (const auto& volume : view.volumes)
+            candidates.push_back(
+                {volume.text("Id"), volume.text("MountPoint"), volume.number("HeldBytes"),
+                 volume.number("ReleasableBytes")}
+            );
+        THAW_TRY(const auto chosen, choose(std::move(candidates), arguments));
+        volumes.clear();
+        for (const auto& one : chosen)
+            volumes.push_back(one.id);
+    }
+    Released released;
+    if (volumes.size() == 1) {
+        THAW_TRY(auto outcome, release_somehow(client, volumes.front(), arguments.bytes));
+        released.outcomes.push_back(std::move(outcome));
+        return released;
+    }
+    for (const auto& volume : volumes)
+        take(released, volume, release_somehow(client, volume, arguments.bytes));
+    return released;
+}
+
+// ---- directly -------------------------------------------------------------------------------
+
+Result<Released> release_directly(const ReserveArguments& arguments) {
     std::vector<reserve::Volume> volumes;
     if (arguments.volume.starts_with('/')) {
         THAW_TRY(auto volume, reserve::find_volume(arguments.volume));
@@ -200,22 +236,28 @@ Result<std::vector<Outcome>> release_directly(const ReserveArguments& arguments)
             volumes = {std::move(volume)};
         } else {
             std::vector<Candidate> candidates;
-            for (const auto& one : volumes)
+            for (const auto& one : volumes) {
+                const auto measured = measured_at(one.mount_point);
                 candidates.push_back(
-                    {one.id, one.mount_point, reserve::releasable_at(one.mount_point).value_or(0)}
+                    {one.id, one.mount_point, measured.allocated + measured.leftovers,
+                     measured.releasable}
                 );
+            }
             THAW_TRY(const auto chosen, choose(std::move(candidates), arguments));
             std::erase_if(volumes, [&](const reserve::Volume& volume) {
                 return std::ranges::find(chosen, volume.id, &Candidate::id) == chosen.end();
             });
         }
     }
-    std::vector<Outcome> outcomes;
-    for (const auto& volume : volumes) {
-        THAW_TRY(auto outcome, release_one(volume, arguments.bytes));
-        outcomes.push_back(std::move(outcome));
+    Released released;
+    if (volumes.size() == 1) {
+        THAW_TRY(auto outcome, release_one(volumes.front(), arguments.bytes));
+        released.outcomes.push_back(std::move(outcome));
+        return released;
     }
-    return outcomes;
+    for (const auto& volume : volumes)
+        take(released, volume.mount_point, release_one(volume, arguments.bytes));
+    return released;
 }
 
 // ---- status ---------------------------------------------------------------------------------
@@ -229,7 +271,7 @@ Result<std::vector<Properties>> status_directly() {
         row.values["MountPoint"] = volume.mount_point;
         // What was planned, only the guardian knows; what is there counts.
         row.values["ReleasableBytes"] = reserve::releasable_at(volume.mount_point).value_or(0);
-        row.values["FreeBytes"] = free_of(volume.mount_point);
+        row.values["FreeBytes"] = measured_at(volume.mount_point).space.available;
         rows.push_back(std::move(row));
     }
     return rows;
@@ -294,14 +336,18 @@ Result<int> verb_reserve_release(const ReserveArguments& arguments, const Output
     if (!client && !root) return std::unexpected(std::move(client).error());
     // A guardian that is not there is not started for this: it may not come up on a full disk.
     if (client && (!root || has_guardian(*client))) {
-        auto outcomes = release_by_guardian(*client, arguments);
-        if (outcomes) return report(*outcomes, options);
-        const bool usage = outcomes.error().code() == EINVAL;
-        if (!root || usage) return std::unexpected(std::move(outcomes).error());
-        print_warning(outcomes.error().message() + ": releasing directly");
+        auto released = release_by_guardian(*client, arguments);
+        // A reserve that is not configured any more is known to the disks only.
+        const bool nothing = released && released->outcomes.empty() && !released->failed;
+        if (released && !(nothing && root)) return report(*released, options);
+        if (!released) {
+            const bool usage = released.error().code() == EINVAL;
+            if (!root || usage) return std::unexpected(std::move(released).error());
+            print_warning(released.error().message() + ": releasing directly");
+        }
     }
-    THAW_TRY(const auto outcomes, release_directly(arguments));
-    return report(outcomes, options);
+    THAW_TRY(const auto released, release_directly(arguments));
+    return report(released, options);
 }
 
 } // namespace thaw::ctl

@@ -38,8 +38,8 @@ TEST_F(DiskMatrix, BtrfsMetadataFull) {
 
     const auto report = release_and_compare(disk);
     EXPECT_NEAR(double(report.gained), double(kDefaultBytes), kMiB);
-    EXPECT_TRUE(report.probe.writes()) << errno_text(report.probe.write_error);
-    EXPECT_EQ(report.probe.create_error, ENOSPC); // said, not hidden
+    EXPECT_TRUE(report.probe->writes()) << errno_text(report.probe->write_error);
+    EXPECT_EQ(report.probe->create_error, ENOSPC); // said, not hidden
     EXPECT_EQ(write_byte(disk / "existing"), 0);
     EXPECT_EQ(state(disk.volume()), "released");
 
@@ -102,7 +102,7 @@ TEST_F(DiskMatrix, BtrfsSnapshotOfTheReserveItself) {
     ASSERT_EQ(fill(disk / "fill"), ENOSPC);
     const auto report = release_and_compare(disk);
     EXPECT_LT(report.gained, kMiB);
-    EXPECT_FALSE(report.probe.writes());
+    EXPECT_FALSE(report.probe->writes());
 
     run({"btrfs", "-q", "subvolume", "delete", disk / "snapshot"});
     run({"btrfs", "subvolume", "sync", disk.path()});

@@ -53,12 +53,12 @@ void DiskMatrix::drill(const Disk& disk, const Drill& how) {
     const auto report = release_and_compare(disk);
     EXPECT_EQ(report.let_go, reserve::kDefaultBytes);
     EXPECT_NEAR(double(report.gained), double(reserve::kDefaultBytes), kMiB);
-    EXPECT_TRUE(report.probe.writes()) << errno_text(report.probe.write_error);
+    EXPECT_TRUE(report.probe->writes()) << errno_text(report.probe->write_error);
 
     EXPECT_EQ(write_byte(disk / "existing", how.writer), 0);
     if (how.creates) {
         EXPECT_EQ(create_with_byte(disk / "new", how.writer), 0);
-        EXPECT_TRUE(report.probe.creates()) << errno_text(report.probe.create_error);
+        EXPECT_TRUE(report.probe->creates()) << errno_text(report.probe->create_error);
     }
     EXPECT_EQ(state(disk.volume()), "released");
     // Once more changes nothing.

@@ -61,7 +61,7 @@ TEST_F(DiskMatrix, Ext4WithoutInodes) {
     const auto report = release_and_compare(disk);
     EXPECT_EQ(report.let_go, kDefaultBytes);
     // The chunks' own inodes are free again.
-    EXPECT_TRUE(report.probe.creates());
+    EXPECT_TRUE(report.probe->creates());
     EXPECT_EQ(create_with_byte(disk / "new"), 0);
 }
 

@@ -31,7 +31,7 @@ class Suites:
                                          "-Doptimization=1"])
         self.sanitized = BuildFolder("build-sanitizers", ["-Dwerror=true", "-Dtests=true",
                                                           "-Dsanitizers=true", "-Ddocs=false",
-                                                          "-Doptimization=1"],
+                                                          "-Ddebug=false", "-Doptimization=1"],
                                      multiplier=5)
         self.fuzzers = BuildFolder("build-fuzz", ["-Dfuzzers=true", "-Dtests=true", "-Ddocs=false"],
                                    compiler=("clang-19", "clang++-19"), targets=["fuzzers"])

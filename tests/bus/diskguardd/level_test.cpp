@@ -110,5 +110,38 @@ TEST_F(Policy, AutomaticReleaseWaitsForTheWritersAndTheCooldown) {
     EXPECT_EQ(chunks_on_disk(), 2U);
 }
 
+TEST_F(Policy, ANewGuardianLetsNobodyLoose) {
+    write_config("Release=auto\nWriters=pause\nReleaseCooldownSec=1h");
+    start_daemon();
+    ASSERT_TRUE(wait_armed());
+    fill_until(0);
+    ASSERT_TRUE(wait_text("Writers", "pause"));
+    report("paused");
+    ASSERT_TRUE(until([&] { return chunks_on_disk() == 0; }));
+    ASSERT_TRUE(wait_text("Level", "critical")); // what the release gave, and no more
+    kill_daemon();
+    start_daemon();
+    EXPECT_EQ(text("Writers"), "pause");
+    fakes::run_for(*loop_, 300 * kUsecPerMsec);
+    EXPECT_EQ(text("Writers"), "pause");
+    empty();
+    ASSERT_TRUE(wait_text("Writers", "continue"));
+}
+
+TEST_F(Levels, HooksRunOnOverARestart) {
+    start_daemon();
+    ASSERT_TRUE(wait_armed());
+    fill_until(50 * kMiB);
+    ASSERT_TRUE(wait_text("Level", "low"));
+    ASSERT_TRUE(until([&] { return systemd_->count_calls("StartUnit") == 1; }));
+    systemd_->clear_calls();
+    kill_daemon();
+    start_daemon();
+    ASSERT_TRUE(wait_text("Level", "low"));
+    fakes::run_for(*loop_, 200 * kUsecPerMsec);
+    EXPECT_EQ(systemd_->count_calls("StopUnit"), 0U);
+    EXPECT_EQ(systemd_->count_calls("StartUnit"), 0U);
+}
+
 } // namespace
 } // namespace thaw::diskguard

@@ -4,6 +4,7 @@
 #include "reserve/release.hpp"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <random>
@@ -98,9 +99,7 @@ TEST_F(Reserve, NoDescriptorPinsTheMount) {
     ASSERT_TRUE(wait_armed());
     bool unmounted = false;
     // A look may be under way; it is over in a moment.
-    for (int attempt = 0; attempt < 20 && !unmounted; ++attempt)
-        unmounted = unmount_volume();
-    EXPECT_TRUE(unmounted);
+    EXPECT_TRUE(until([&] { return unmounted || (unmounted = unmount_volume()); }));
     ASSERT_TRUE(until([&] { return volumes_.size() >= 2; }));
     // Its path is on the file system around it now; the volume itself is gone.
     EXPECT_TRUE(until([&] { return text("State") != "armed"; }));
@@ -146,6 +145,47 @@ TEST_F(Reserve, NoReserveConfigured) {
     EXPECT_EQ(number("PlannedBytes"), 0U);
     EXPECT_EQ(chunks_on_disk(), 0U);
     EXPECT_TRUE(reserve(kMiB));
+}
+
+TEST_F(Reserve, WhatCannotBeLookedAtIsNotArmed) {
+    start_daemon();
+    ASSERT_TRUE(wait_armed());
+    const auto folder = std::string(kMount) + "/" + reserve::kDirectory;
+    ASSERT_EQ(::chmod(folder.c_str(), 0775), 0); // others may write: no reserve of ours
+    ASSERT_TRUE(wait_text("State", "failed"));
+    EXPECT_NE(text("StateReason"), "");
+    EXPECT_EQ(number("ReleasableBytes"), 0U);
+    ASSERT_EQ(::chmod(folder.c_str(), 0755), 0);
+    ASSERT_TRUE(wait_armed());
+    EXPECT_EQ(text("StateReason"), "");
+}
+
+TEST_F(Reserve, AFolderThatVanishesIsLookedAtOn) {
+    start_daemon();
+    ASSERT_TRUE(wait_armed());
+    for (int round = 0; round < 5; ++round) {
+        ASSERT_TRUE(remove_tree(std::string(kMount) + "/" + reserve::kDirectory));
+        ASSERT_TRUE(until([&] { return chunks_on_disk() == 2; })) << "round " << round;
+    }
+}
+
+TEST_F(Reserve, WhatAKillLeftHalfLaidIsRemoved) {
+    start_daemon();
+    ASSERT_TRUE(wait_armed());
+    kill_daemon();
+    const auto folder = std::string(kMount) + "/" + reserve::kDirectory;
+    for (const char* chunk : {"/chunk-0000", "/chunk-0001"})
+        ASSERT_EQ(::unlink((folder + chunk).c_str()), 0);
+    const auto left = folder + "/.fresh-0000";
+    {
+        const auto fd = open_file(left, O_WRONLY | O_CREAT, 0600);
+        ASSERT_TRUE(fd);
+        ASSERT_EQ(::posix_fallocate(fd->get(), 0, static_cast<off_t>(4 * kMiB)), 0);
+    }
+    fill_until(kMiB); // nothing is laid meanwhile, which would remove it as well
+    start_daemon();
+    EXPECT_TRUE(until([&] { return ::access(left.c_str(), F_OK) != 0; }));
+    EXPECT_EQ(chunks_on_disk(), 0U);
 }
 
 } // namespace

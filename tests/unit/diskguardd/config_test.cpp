@@ -94,5 +94,12 @@ TEST(Config, WorseLevelsNeverBeginAboveBetterOnes) {
     EXPECT_TRUE(reconcile(config).empty());
 }
 
+TEST(Config, TheDefaultPathSaidAloudIsKept) {
+    const auto usual = Config{}.paths;
+    ASSERT_EQ(usual.size(), 1U);
+    const auto parsed = parse(fmt::format("[Guard]\nPaths={}\nPaths=/srv/data\n", usual[0]));
+    EXPECT_EQ(parsed.config.paths, (std::vector<std::string>{usual[0], "/srv/data"}));
+}
+
 } // namespace
 } // namespace thaw::diskguard

@@ -114,5 +114,42 @@ TEST_F(State, LooksComeCloserWhenTheVolumeFills) {
     EXPECT_EQ(state_.next_poll(), kUsecPerSec);
 }
 
+TEST_F(State, AFailedLookTakesEveryClaimBack) {
+    state_.observe(0, measurement(500 * kMiB, 8));
+    state_.fail_look("EIO");
+    EXPECT_EQ(state_.state(), reserve::State::Failed);
+    EXPECT_EQ(state_.problem(), "EIO");
+    EXPECT_FALSE(state_.measured());
+    EXPECT_EQ(state_.rearm().action, reserve::RearmAction::None);
+    state_.observe(1, measurement(500 * kMiB, 8));
+    EXPECT_EQ(state_.state(), reserve::State::Armed);
+    EXPECT_EQ(state_.problem(), std::nullopt) << "a trouble that has passed";
+}
+
+TEST_F(State, AGoodLookDoesNotForgetAFailedStep) {
+    state_.observe(0, measurement(500 * kMiB, 0));
+    state_.set_problem("EIO while laying");
+    state_.fail_look("EMFILE");
+    state_.observe(1, measurement(500 * kMiB, 0));
+    EXPECT_EQ(state_.state(), reserve::State::Failed);
+    EXPECT_EQ(state_.problem(), "EIO while laying");
+}
+
+TEST_F(State, InodesThatGoAreWatchedClosely) {
+    auto measured = measurement(900 * kMiB, 8);
+    measured.space.total = 1000 * kMiB;
+    for (Microseconds now = 0; now < 10 * kUsecPerSec; now += kUsecPerSec)
+        state_.observe(now, measured);
+    const auto calm = state_.next_poll();
+    // Empty files: no byte less is free. Near the next level, and going.
+    for (Microseconds now = 10 * kUsecPerSec; now < 20 * kUsecPerSec; now += kUsecPerSec) {
+        measured.space.inodes_available -= 4000;
+        state_.observe(now, measured);
+    }
+    EXPECT_EQ(state_.bytes_level(), Level::Normal);
+    EXPECT_GE(calm, 10 * kUsecPerSec);
+    EXPECT_LE(state_.next_poll(), 2 * kUsecPerSec);
+}
+
 } // namespace
 } // namespace thaw::diskguard

@@ -10,7 +10,7 @@ using diskguard1::Writers;
 using Changes = std::vector<WriterPlan::Change>;
 
 guard::VolumeView volume(const char* id, Writers writers) {
-    return {.id = id, .writers = writers};
+    return {.id = id, .level = diskguard1::Level::Full, .writers = writers};
 }
 
 Writer writer(const char* name, InstanceState state, const char* paused_for = "") {
@@ -76,11 +76,19 @@ TEST(WriterPlan, ResumesOnlyWhomItPaused) {
     EXPECT_TRUE(plan.pause.empty());
 }
 
-TEST(WriterPlan, WhoWasResumedByHandIsLeftRunning) {
+TEST(WriterPlan, WhoWasResumedByHandIsLeftRunningAndNoSecret) {
     const auto plan =
         plan_writers({volume("a", Writers::Pause)}, {writer("woken", InstanceState::Running, "a")});
     EXPECT_TRUE(plan.pause.empty());
-    EXPECT_EQ(plan.settled.at("a"), (WriterPlan::Settled{true, 0}));
+    EXPECT_EQ(plan.settled.at("a"), (WriterPlan::Settled{false, 0})) << "it writes on";
+}
+
+TEST(WriterPlan, AVolumeThatNobodyHasLookedAtChangesNothing) {
+    auto unknown = volume("a", Writers::Continue);
+    unknown.level = diskguard1::Level::Unknown;
+    const auto plan = plan_writers({unknown}, {writer("ours", InstanceState::Paused, "a")});
+    EXPECT_TRUE(plan.resume.empty());
+    EXPECT_TRUE(plan.settled.empty());
 }
 
 } // namespace
