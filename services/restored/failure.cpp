@@ -20,18 +20,38 @@ Failure image_failure(const Error& e) {
     return {.name = name, .message = e.message()};
 }
 
+namespace {
+
+// Nobody answered: asking once more may help. Anything else was said by the daemon itself.
+bool is_unanswered(const Error& e) {
+    if (!e.bus_name().empty()) return false;
+    // Of systemd and the bus: the daemon could not be started.
+    for (const char* starter : {"org.freedesktop.systemd1.", "org.freedesktop.DBus.Error.Spawn."})
+        if (e.message().starts_with(starter)) return true;
+    switch (e.code()) {
+    case ETIMEDOUT:    // NoReply, Timeout
+    case EHOSTUNREACH: // ServiceUnknown
+    case ENXIO:        // NameHasNoOwner
+    case ECONNRESET:   // Disconnected
+    case ENOTCONN:     // ... before it was sent
+        return true;
+    default:
+        return false;
+    }
+}
+
+} // namespace
+
 Failure pager_failure(const Error& e) {
-    const bool answered = e.bus_name().starts_with("org.thaw.pager1.");
     return {
-        .name = answered ? error::kPagerFailed : error::kPagerUnavailable,
+        .name = is_unanswered(e) ? error::kPagerUnavailable : error::kPagerFailed,
         .message = e.message(),
     };
 }
 
 Failure shares_failure(const Error& e) {
-    const bool answered = e.bus_name().starts_with("org.thaw.shares1.");
     return {
-        .name = answered ? error::kShareFailed : error::kSharesUnavailable,
+        .name = is_unanswered(e) ? error::kSharesUnavailable : error::kShareFailed,
         .message = e.message(),
     };
 }

@@ -101,7 +101,7 @@ void Instance::clean_up(std::function<void()> done) {
 void Instance::change_vm_state(VmState state, std::function<void(Result<>)> handler) {
     const bool pause = state == VmState::Paused;
     const auto wanted = pause ? InstanceState::Paused : InstanceState::Running;
-    if (!is_live() || has_job() || is_cleaning() || request_) {
+    if (!is_live() || has_job() || is_cleaning() || is_changing()) {
         handler(fail_named(restore1::error::kInstanceBusy, EBUSY, "{} is {}", name(), state_word())
         );
         return;
@@ -124,10 +124,11 @@ void Instance::change_vm_state(VmState state, std::function<void(Result<>)> hand
             );
             if (refused) {
                 handler(fail_named(refused->name, EIO, "{}", refused->message));
-                return;
+            } else {
+                if (record_.state != wanted && may_follow(record_.state, wanted)) set_state(wanted);
+                handler({});
             }
-            if (record_.state != wanted && may_follow(record_.state, wanted)) set_state(wanted);
-            handler({});
+            context_.manager.vm_state_changed();
         }
     );
 }

@@ -53,6 +53,8 @@ public:
     // Takes away what a VM that has ended leaves; `done` may destroy the instance.
     void clean_up(std::function<void()> done);
     bool is_cleaning() const { return cleanup_ != nullptr; }
+    // The VMM is being told to pause or resume.
+    bool is_changing() const { return request_ != nullptr; }
 
     // The VMM is told; the handler hears how it went.
     void change_vm_state(VmState state, std::function<void(Result<>)> handler);

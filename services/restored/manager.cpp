@@ -28,7 +28,7 @@ Manager::create(const DaemonContext& daemon, const Config& config) {
 Manager::Manager(const DaemonContext& daemon, const Config& config, std::unique_ptr<VmmApi> vmm)
     : loop_(daemon.loop), bus_(daemon.bus), config_(config), policy_(policy_of(config)),
       images_(paths::kImages), records_(paths::kRestoreRuntime), vmm_(std::move(vmm)),
-      systemd_(bus_, loop_), pager_(bus_), shares_(bus_),
+      systemd_(bus_, loop_), pager_(bus_, loop_), shares_(bus_),
       guard_(
           bus_, "thaw-restored",
           [] { log_notice("no disk guardian on this host: looking at free space directly"); }

@@ -18,6 +18,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -38,6 +39,8 @@ public:
     void job_finished(Job& job);
     void unit_changed(Instance& instance, const UnitState& unit);
     void session_changed(Instance& instance, const PagerSession& session);
+    // A VM was paused or resumed, or could not be.
+    void vm_state_changed() { writers_.look(); }
     // The object stays until the loop turns; nothing of it is found any more.
     void remove_instance(Instance& instance, std::string_view result);
     // Its unit could not be stopped: it stays on the books until it ends or somebody tries again.
@@ -87,6 +90,11 @@ private:
     void authorize(
         const BusMessage& message, const char* action, const std::string& instance,
         std::function<void()> allowed
+    );
+    // `owned_by`: whose what is asked for is; nothing when it is nobody's yet.
+    void authorize_for(
+        const BusMessage& message, const char* action, const std::string& instance,
+        std::optional<uid_t> owned_by, std::function<void()> allowed
     );
     void answer_with_job(BusMessage& message, const Job& job);
     void accept_restore(

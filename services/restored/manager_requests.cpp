@@ -36,10 +36,18 @@ void Manager::authorize(
     const BusMessage& message, const char* action, const std::string& instance,
     std::function<void()> allowed
 ) {
+    std::optional<uid_t> owner;
+    if (const Instance* target = find_instance(instance)) owner = target->record().owner;
+    authorize_for(message, action, instance, owner, std::move(allowed));
+}
+
+void Manager::authorize_for(
+    const BusMessage& message, const char* action, const std::string& instance,
+    std::optional<uid_t> owned_by, std::function<void()> allowed
+) {
     const auto uid = message.sender_uid();
-    const Instance* target = find_instance(instance);
     const char* owner = "none";
-    if (target != nullptr) owner = uid && target->record().owner == *uid ? "self" : "other";
+    if (owned_by) owner = uid && *owned_by == *uid ? "self" : "other";
     const Polkit::Details details{{"instance", instance}, {"owner", owner}};
     const auto who = uid ? std::to_string(*uid) : "?";
     polkit_.authorize(
@@ -163,8 +171,9 @@ void Manager::request_cancel(BusMessage message, std::uint32_t id) {
     };
     const Job* job = find_job(id);
     if (job == nullptr) return message.reply_error(no_such_job());
-    authorize(
-        message, restore1::kActionCancel, job->instance(),
+    // Whoever asked for the job; a recording has no VM for most of its time.
+    authorize_for(
+        message, restore1::kActionCancel, job->instance(), job->record().uid,
         [this, message, id, no_such_job]() mutable {
             Job* target = find_job(id);
             if (target == nullptr) return message.reply_error(no_such_job());

@@ -3,6 +3,7 @@
 
 #include "api/pager1.hpp"
 #include "bus/properties.hpp"
+#include "event/priorities.hpp"
 
 #include <fcntl.h>
 
@@ -13,7 +14,11 @@ namespace thaw::restore {
 namespace {
 
 constexpr Microseconds kCallLimit = 5 * kUsecPerSec;
+// Longer than what the broker itself waits for: its store takes up to 5 s, its barrier up to 10 s.
+constexpr Microseconds kCreateLimit = 8 * kUsecPerSec;
+constexpr Microseconds kChangeLimit = 15 * kUsecPerSec;
 constexpr Microseconds kReadLimit = 2 * kUsecPerSec;
+constexpr Microseconds kReadRetry = kUsecPerSec;
 constexpr const char* kProperties = "org.freedesktop.DBus.Properties";
 
 class Call : public PagerOperation {
@@ -108,6 +113,7 @@ public:
 private:
     void read() {
         reading_ = true;
+        retry_.reset();
         call_ = client_.bus_.call(
             client_.make_read(path_),
             [this](Result<BusMessage> reply) { on_reply(session_of(std::move(reply))); }, kReadLimit
@@ -120,12 +126,22 @@ private:
             read();
             return;
         }
-        // Nobody there: the last state holds until the broker is back, which makes us read again.
-        if (!session || told_ == *session) return;
+        if (!session) return read_later();
+        if (told_ == *session) return;
         told_ = *session;
         const auto state = *session;
         const auto handler = handler_;
         (*handler)(state); // `this` may be gone now
+    }
+
+    // Until then the last state holds. The return of a broker that is gone makes us read as well;
+    // that of one that was only slow, or that refused, nobody tells.
+    void read_later() {
+        auto timer = client_.loop_.add_timer(
+            kReadRetry, [this] { refresh(); }, "pager-watch", priority::kTimer
+        );
+        THAW_INVARIANT(timer.has_value());
+        retry_ = std::move(*timer);
     }
 
     PagerClient& client_;
@@ -135,6 +151,7 @@ private:
     std::optional<PagerSession> told_;
     bool reading_ = false;
     bool again_ = false;
+    EventSource retry_;
     BusSlot call_;
 };
 
@@ -248,7 +265,7 @@ PagerHandle PagerClient::create_session(
         else
             handler(CreatedSession{path, socket});
     };
-    return std::make_unique<Call>(bus_, make_create(request), std::move(answered), kCallLimit);
+    return std::make_unique<Call>(bus_, make_create(request), std::move(answered), kCreateLimit);
 }
 
 PagerHandle
@@ -325,7 +342,7 @@ PagerHandle PagerClient::change_session(
         if (!reply) return handler(std::unexpected(std::move(reply).error()));
         handler({});
     };
-    return std::make_unique<Call>(bus_, std::move(message), std::move(answered), kCallLimit);
+    return std::make_unique<Call>(bus_, std::move(message), std::move(answered), kChangeLimit);
 }
 
 PagerHandle

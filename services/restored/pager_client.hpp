@@ -8,6 +8,7 @@
 
 #include "bus/bus.hpp"
 #include "core/fd.hpp"
+#include "event/event.hpp"
 
 #include <functional>
 #include <map>
@@ -71,8 +72,8 @@ using PagerHandle = std::unique_ptr<PagerOperation>;
 
 class PagerClient {
 public:
-    // `bus` must outlive the client, and the client its operations.
-    explicit PagerClient(Bus& bus) : bus_(bus) {}
+    // `bus` and `loop` must outlive the client, and the client its operations.
+    PagerClient(Bus& bus, EventLoop& loop) : bus_(bus), loop_(loop) {}
     PagerClient(const PagerClient&) = delete;
     PagerClient& operator=(const PagerClient&) = delete;
 
@@ -114,6 +115,7 @@ private:
     void refresh_all();
 
     Bus& bus_;
+    EventLoop& loop_;
     std::vector<BusSlot> matches_;
     std::multimap<std::string, Watch*> watches_; // by object path
 };

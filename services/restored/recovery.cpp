@@ -55,6 +55,8 @@ void Manager::add_recorded(const Record& record) {
     last_job_ = std::max(last_job_, std::max(record.restored_by, record.job ? record.job->id : 0));
     if (instance.is_recording()) return;
     if (!record.job) {
+        // Its restore succeeded; an earlier version put that on disk before the state.
+        if (record.state == InstanceState::Restoring) instance.set_state(InstanceState::Running);
         adopting_.insert(record.name);
         return;
     }

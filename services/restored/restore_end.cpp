@@ -102,6 +102,7 @@ LogFields RestoreJob::failure_fields(const Failure& failure) const {
 
 void RestoreJob::on_undone(const Result<>& undone, const Failure& failure) {
     promises_.clear();
+    image_files_.reset();
     if (!undone) {
         const Failure stop{
             .name = error::kStopFailed,
@@ -140,9 +141,13 @@ void RestoreJob::succeed(bool adopted) {
     limits_.clear();
     timer_.reset();
     promises_.clear();
+    // An ended job stays readable for a while; an image that is removed meanwhile shall be gone.
+    image_files_.reset();
     if (!adopted) instance_.set_started(now_realtime());
-    instance_.set_job(std::nullopt);
+    // In this order on disk: a VM that runs and whose job is not ended is proven once more, one
+    // that is being restored by nobody would stay so for ever.
     if (instance_.state() == InstanceState::Restoring) instance_.set_state(InstanceState::Running);
+    instance_.set_job(std::nullopt);
     log_event(
         LogLevel::Info, adopted ? message_id::kInstanceAdopted : message_id::kRestoreDone,
         log_fields(), "{} runs from image {} (memory backend {}{})", instance(), image(),

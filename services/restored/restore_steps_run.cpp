@@ -27,6 +27,8 @@ void RestoreJob::start_unit() {
     image_files_->memory.reset();
     image_files_->memory_map.reset();
     image_files_->working_set.reset();
+    image_files_->layers.reset();
+    image_files_->bases.clear();
     if (!make(&Made::unit)) return;
     // "fail": a stop that somebody has queued is not ours to replace.
     systemd_ =

@@ -311,6 +311,7 @@ void SnapshotJob::on_unit(const UnitState& unit) {
     if (state() == JobState::Sealing) return;
     http_.reset();
     pager_.reset();
+    guard_.reset();
     fail_with({.name = error::kVmmDied, .message = describe_unit_end(unit)});
 }
 

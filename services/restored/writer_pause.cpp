@@ -80,7 +80,8 @@ void WriterPause::look() {
         writers.push_back({
             .name = record.name,
             .state = record.state,
-            .busy = instance->has_job() || instance->is_cleaning() || busy_.contains(record.name),
+            .busy = instance->has_job() || instance->is_cleaning() || instance->is_changing() ||
+                    busy_.contains(record.name),
             .paused_for = record.paused_for,
             // Nobody is asked before it matters.
             .volumes = wanted ? volumes_of(*instance) : std::vector<std::string>(),

@@ -18,6 +18,18 @@ namespace {
 
 using fakes::must;
 
+int get_state(
+    sd_bus*, const char*, const char*, const char*, sd_bus_message* reply, void* userdata,
+    sd_bus_error* error
+) {
+    auto& session = *static_cast<FakeSession*>(userdata);
+    if (session.unreadable > 0) {
+        --session.unreadable;
+        return sd_bus_error_set(error, SD_BUS_ERROR_NO_REPLY, "scripted");
+    }
+    return sd_bus_message_append(reply, "s", session.state.c_str());
+}
+
 template <std::string FakeSession::* Field>
 int get_text(sd_bus*, const char*, const char*, const char*, sd_bus_message* reply, void* session, sd_bus_error*) {
     return sd_bus_message_append(reply, "s", (static_cast<FakeSession*>(session)->*Field).c_str());
@@ -88,9 +100,7 @@ const sd_bus_vtable FakePager::Vtables::manager[] = {
 
 const sd_bus_vtable FakePager::Vtables::session[] = {
     SD_BUS_VTABLE_START(0),
-    SD_BUS_PROPERTY(
-        "State", "s", get_text<&FakeSession::state>, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE
-    ),
+    SD_BUS_PROPERTY("State", "s", get_state, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
     SD_BUS_PROPERTY(
         "ErrorName", "s", get_text<&FakeSession::error_name>, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE
     ),

@@ -36,6 +36,7 @@ struct FakeSession {
     std::vector<std::uint32_t> touches;    // what TakeRecording brings
     std::vector<std::string> changes;      // Quiesce, Resume, Complete, in order
     std::string change_error;              // answered to these
+    unsigned unreadable = 0; // so many times its properties are answered with an error
 };
 
 class FakePager {

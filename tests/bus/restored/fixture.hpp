@@ -57,6 +57,8 @@ protected:
     );
     Result<std::uint32_t> stop(const std::string& name);
     Result<> cancel(std::uint32_t id);
+    // `busctl call` of the manager's object by another user: what it wrote and " status N".
+    std::string as_nobody(const std::string& words);
     // Name of the error of a call without its prefix; "" for success.
     template <class T>
     static std::string error_of(const Result<T>& result) {
@@ -91,6 +93,8 @@ protected:
     std::size_t event(const std::string& prefix) const;
     std::size_t count_events(const std::string& prefix) const;
     static bool exists(const std::string& path);
+    // What the daemon holds open below a folder.
+    std::vector<std::string> open_below(const std::string& folder) const;
     static std::string read_text(const std::string& path);
     HttpVmm& vmm(const std::string& name) { return *vmms_.at(name); }
 

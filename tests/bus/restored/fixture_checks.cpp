@@ -1,8 +1,15 @@
 // SPDX-License-Identifier: MIT
+#include "api/restore1.hpp"
 #include "core/file.hpp"
 #include "core/names.hpp"
 #include "fixture.hpp"
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
 #include <filesystem>
 
 namespace thaw::testing {
@@ -11,6 +18,41 @@ namespace fs = std::filesystem;
 
 bool RestoredTest::exists(const std::string& path) {
     return fs::exists(path);
+}
+
+std::vector<std::string> RestoredTest::open_below(const std::string& folder) const {
+    std::vector<std::string> found;
+    for (const auto& entry : fs::directory_iterator(fmt::format("/proc/{}/fd", daemon_))) {
+        std::error_code code;
+        const auto target = fs::read_symlink(entry.path(), code).string();
+        if (!code && target.starts_with(folder + "/")) found.push_back(target);
+    }
+    return found;
+}
+
+// The loop must turn meanwhile.
+std::string RestoredTest::as_nobody(const std::string& words) {
+    const auto command = fmt::format(
+        "setpriv --reuid 65534 --regid 65534 --clear-groups busctl --address='{}' call {} {} {} "
+        "2>&1; echo \" status $?\"",
+        private_bus_->address(), restore1::kBusName, restore1::kPath, words
+    );
+    std::array<char, 512> buffer{};
+    FILE* pipe = popen(command.c_str(), "re");
+    const int fd = fileno(pipe);
+    EXPECT_EQ(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+    std::string output;
+    while (true) {
+        const auto got = read(fd, buffer.data(), buffer.size());
+        if (got < 0 && errno == EAGAIN) {
+            fakes::run_for(*loop_, 20 * kUsecPerMsec);
+            continue;
+        }
+        if (got <= 0) break;
+        output.append(buffer.data(), static_cast<std::size_t>(got));
+    }
+    pclose(pipe);
+    return output;
 }
 
 std::string RestoredTest::read_text(const std::string& path) {

@@ -6,6 +6,8 @@
 #include "fixture.hpp"
 #include "log/message_ids.hpp"
 
+#include <cstring>
+
 namespace thaw::testing {
 namespace {
 
@@ -109,6 +111,35 @@ TEST_F(RestartTest, InProvingWithoutAPagerThatServes) {
     auto_serve_ = false;
     expect_interrupted(interrupt_in("proving"));
     EXPECT_EQ(count_events("StopUnit thaw-firecracker@a.service replace"), 1U);
+}
+
+// The two writes at the end of a restore: a crash between them, in either order.
+TEST_F(RestartTest, BetweenTheLastTwoWritesOfARestore) {
+    const auto path = fmt::format("{}/a.json", paths::kRestoreRuntime);
+    const std::string job =
+        R"({"job":{"id":1,"kind":"restore","started":1,"state":"proving","uid":0},)";
+    restore_done("a");
+    const auto running = read_text(path);
+    auto restoring = running;
+    const auto at = restoring.find("\"running\"");
+    ASSERT_NE(at, std::string::npos) << running;
+    restoring.replace(at, std::strlen("\"running\""), "\"restoring\"");
+    for (const auto& text : {restoring, job + running.substr(1)}) {
+        SCOPED_TRACE(text);
+        kill_daemon();
+        ASSERT_TRUE(wait([this] { return !daemon_owned_; }));
+        ASSERT_TRUE(write_file_atomic(path, text));
+        const auto adopted = journal_->find(message_id::kInstanceAdopted).size();
+        start_daemon();
+        ASSERT_TRUE(wait([&] {
+            return journal_->find(message_id::kInstanceAdopted).size() == adopted + 1;
+        }));
+        EXPECT_EQ(instance_state("a"), "running");
+        ASSERT_TRUE(wait([&] { return read_text(path) == running; })) << read_text(path);
+    }
+    EXPECT_EQ(journal_->find(message_id::kInstanceAdopted).size(), 2U);
+    EXPECT_EQ(wait_end(*stop("a")).result, "done");
+    expect_clean("a");
 }
 
 TEST_F(RestartTest, InUndoing) {

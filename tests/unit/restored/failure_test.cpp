@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "api/pager1.hpp"
 #include "api/restore1.hpp"
+#include "bus/errors.hpp"
 #include "failure.hpp"
 #include "vmm_requests.hpp"
 
@@ -37,6 +38,22 @@ TEST(PagerFailure, AnAnswerIsNotAnAbsence) {
     );
     EXPECT_EQ(pager_failure({EHOSTUNREACH, "x"}).name, error::kPagerUnavailable);
     EXPECT_EQ(pager_failure({ETIMEDOUT, "x"}).name, error::kPagerUnavailable);
+    for (const char* name :
+         {SD_BUS_ERROR_NO_REPLY, SD_BUS_ERROR_TIMEOUT, SD_BUS_ERROR_SERVICE_UNKNOWN,
+          SD_BUS_ERROR_NAME_HAS_NO_OWNER, SD_BUS_ERROR_DISCONNECTED,
+          "org.freedesktop.systemd1.UnitMasked"}) {
+        const sd_bus_error said{.name = name, .message = "x", ._need_free = 0};
+        EXPECT_EQ(pager_failure(error_from_bus(said)).name, error::kPagerUnavailable) << name;
+        EXPECT_EQ(shares_failure(error_from_bus(said)).name, error::kSharesUnavailable) << name;
+    }
+    // Said by the daemon: it is there, and asking again brings the same.
+    for (const char* name :
+         {SD_BUS_ERROR_INVALID_ARGS, SD_BUS_ERROR_ACCESS_DENIED, SD_BUS_ERROR_UNKNOWN_METHOD,
+          "System.Error.EIO", "System.Error.ENOSPC"}) {
+        const sd_bus_error said{.name = name, .message = "x", ._need_free = 0};
+        EXPECT_EQ(pager_failure(error_from_bus(said)).name, error::kPagerFailed) << name;
+        EXPECT_EQ(shares_failure(error_from_bus(said)).name, error::kShareFailed) << name;
+    }
 }
 
 TEST(FileFailure, AFullDiskIsNoSpace) {
