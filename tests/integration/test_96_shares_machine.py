@@ -11,14 +11,15 @@ from thawlab.sharing import ShareTestCase
 CLIENT = "/opt/thaw-tests/thaw-fuse-client"
 
 
-class FullLimit(ShareTestCase):
-    """524288 descriptors for real, and limits that are raised live."""
+class MachineTestCase(ShareTestCase):
+    """A kernel, and a script that runs beside the supervisor."""
 
+    KERNEL = "sid"
     CONFIG = ""  # the default limit
 
     @classmethod
     def setUpClass(cls):
-        cls.guest_folder = uml.fetch()
+        cls.guest_folder = uml.fetch(cls.KERNEL)
         super().setUpClass()
 
     @classmethod
@@ -29,6 +30,10 @@ class FullLimit(ShareTestCase):
         status, out = uml.run_system(self.lab, "set -e\n" + script)
         self.assertEqual(status, 0, out)
         return out
+
+
+class FullLimit(MachineTestCase):
+    """524288 descriptors for real, limits that are raised live, and a memory controller."""
 
     def test_the_default_limit(self):
         out = self.system(
@@ -68,6 +73,36 @@ class FullLimit(ShareTestCase):
         self.assertEqual(raised["EffectiveLimit"], 400000)
         self.assertEqual((killed["State"], killed["Result"], killed["ErrorName"]),
                          ("failed", "oom-kill", "org.thaw.shares1.Error.OutOfMemory"), out)
+
+
+class OldKernel(MachineTestCase):
+    """Linux 6.1 of Debian 12, where descriptors are counted by walking."""
+
+    KERNEL = "bookworm"
+
+    def test_counting_by_a_walk(self):
+        walk = '{"op":"walk"}'
+        out = self.system(
+            "uname -r\n"
+            "busctl get-property org.thaw.shares1 /org/thaw/shares1 org.thaw.shares1.Manager "
+            "CountMethod\n"
+            "for d in $(seq 10); do\n"
+            "    mkdir -p /run/data/src/$d && (cd /run/data/src/$d && seq 99 | xargs touch)\n"
+            "done\n"
+            "socket=$(thawctl share open /run/data/src src --file-handles=never --limit=2048)\n"
+            f"(printf '%s\\n' '{walk}'; sleep 6) | {CLIENT} $socket &\n"
+            "sleep 4\n"
+            "thawctl share status extern src --json=short\n"
+            "journalctl -q -u thaw-sharesd.service -o cat | grep 'descriptors '\n"
+            "wait\n")
+        self.assertRegex(out, r"(?m)^6\.1\.")
+        self.assertIn('s "walk"', out)
+        share = json.loads(next(line for line in out.splitlines() if line.startswith("[{")))[0]
+        # 10 folders and 990 files; what the daemon has open for itself is known but for a few.
+        self.assertGreaterEqual(share["Descriptors"], 980)
+        self.assertLess(share["Descriptors"], 1020)
+        self.assertEqual(share["DescriptorLevel"], "elevated")
+        self.assertIn("descriptors normal -> elevated", out)
 
 
 if __name__ == "__main__":

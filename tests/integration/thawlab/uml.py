@@ -60,11 +60,12 @@ exec switch_root /new /lib/systemd/systemd --unit=multi-user.target --log-target
 """
 
 
-def fetch():
-    """The folder with the kernel, fetched once per build folder; RuntimeError if it cannot be."""
-    folder = os.path.join(find_builddir(), "guest")
+def fetch(suite="sid"):
+    """The folder with the kernel of a suite, fetched once per build folder; RuntimeError if it cannot
+    be."""
+    folder = os.path.join(find_builddir(), "guest" if suite == "sid" else f"guest-{suite}")
     script = os.path.join(SOURCE_ROOT, "tests", "virtiofs", "fetch-guest")
-    done = subprocess.run([script, folder], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    done = subprocess.run([script, f"--suite={suite}", folder], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, check=False, timeout=300)
     if done.returncode != 0:
         raise RuntimeError(f"no guest kernel: {done.stdout[-2000:]}")
