@@ -69,6 +69,13 @@ void Manager::on_tick() {
     const auto now = now_monotonic();
     for (const auto& [name, session] : sessions_)
         session->check_worker(now);
+    // Without a session there is nobody to look after; the next one begins anew.
+    ticking_ = false;
+    if (!sessions_.empty()) tick_later();
+}
+
+void Manager::tick_later() {
+    if (std::exchange(ticking_, true)) return;
     if (auto armed = tick_.rearm(loaded_.config.worker_stuck / kLooksPerLimit); !armed)
         log_error("{}", armed.error().message());
 }
@@ -162,6 +169,7 @@ Session* Manager::add(protocol::SessionMemory memory, const ImageSource* image) 
     );
     auto* added = session.get();
     sessions_.emplace(added->name(), std::move(session));
+    tick_later();
     return added;
 }
 

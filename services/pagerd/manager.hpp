@@ -40,6 +40,7 @@ private:
     void on_ended(Session& session, std::string_view result);
     void collect(Session& session);
     void on_tick();
+    void tick_later();
     void update_status();
     std::size_t published() const;
 
@@ -105,6 +106,7 @@ private:
     std::unique_ptr<StopReason> stop_reason_;
     std::vector<BusSlot> exported_;
     EventSource tick_;
+    bool ticking_ = true; // start() makes it so; adopted sessions are there before
     EventSource collect_source_;
     EventSource orphan_deadline_;
     std::string status_;
