@@ -232,13 +232,14 @@ private:
     }
 
     const TarOptions& options_;
-    std::unique_ptr<archive, decltype(&archive_write_free)> archive_{
-        archive_write_new(), &archive_write_free
-    };
     std::map<std::pair<dev_t, ino_t>, std::string> links_;
     std::vector<std::byte> buffer_ = std::vector<std::byte>(kBufferSize);
     std::optional<Error> sink_error_;
     TarOutcome outcome_;
+    // Last, so that it goes first: the end of an archive that was cut off writes once more.
+    std::unique_ptr<archive, decltype(&archive_write_free)> archive_{
+        archive_write_new(), &archive_write_free
+    };
 };
 
 } // namespace
