@@ -50,11 +50,14 @@ private:
     void adopt_all(Inherited inherited);
     void adopt_images(Inherited& inherited);
     void adopt_stored(const std::string& id, Stored stored);
-    Result<Session*> revive(Stored stored, const std::set<FdRole>& kept);
+    Result<protocol::SessionMemory> open_memory(const std::string& id, const Fd& session);
+    Result<Session*>
+    revive(protocol::SessionMemory memory, Stored stored, const std::set<FdRole>& kept);
     void on_hello(protocol::HelloMessage hello, Fd channel, Peer peer);
     Result<> accept_hello(protocol::HelloMessage& hello, Fd channel, Peer peer);
     Result<Session*> revive_from_hello(const std::string& id, protocol::HelloMessage& hello);
     void give_up_orphans();
+    void drop_orphan(std::string id);
 
     // ---- manager_bus.cpp
     Result<> export_objects();
@@ -99,7 +102,11 @@ private:
     std::map<std::string, std::unique_ptr<Session>, std::less<>> sessions_; // by VM name
     std::vector<std::unique_ptr<Session>> ended_; // freed from the loop, not from their callbacks
     std::map<std::string, Creation> creations_;   // by VM name: not yet in the store for certain
-    std::map<std::string, Stored> orphans_;       // by id: incomplete until a worker dials in
+    struct Orphan {
+        Stored stored;
+        EventSource vmm_exit; // once nobody is expected to dial in any more
+    };
+    std::map<std::string, Orphan> orphans_; // by id: incomplete until a worker dials in
     std::map<std::uint64_t, Question> questions_;
     std::uint64_t next_question_ = 0;
     std::unique_ptr<ControlSocket> control_;

@@ -88,26 +88,35 @@ void Manager::adopt_images(Inherited& inherited) {
 }
 
 void Manager::adopt_stored(const std::string& id, Stored stored) {
-    if (!is_complete(stored)) {
-        orphans_.emplace(id, std::move(stored));
-        return;
+    if (is_complete(stored)) {
+        if (auto memory = open_memory(id, stored.at(FdRole::Session)); memory) {
+            const auto roles = roles_of(stored);
+            if (auto revived = revive(std::move(*memory), std::move(stored), roles); !revived)
+                log_notice("session {} is not taken over: {}", id, revived.error().message());
+            return;
+        } else {
+            log_notice("session {} is not taken over: {}", id, memory.error().message());
+        }
     }
-    const auto roles = roles_of(stored);
-    if (auto revived = revive(std::move(stored), roles); !revived) {
-        log_notice("session {} is not taken over: {}", id, revived.error().message());
-        for (const auto role : roles)
-            store_.remove(stored_name(id, role));
-    }
+    // Its userfaultfd may be that of a live VMM.
+    orphans_.emplace(id, Orphan{std::move(stored), {}});
 }
 
-// On an Error nothing of it is left.
-Result<Session*> Manager::revive(Stored stored, const std::set<FdRole>& kept) {
-    THAW_TRY(
-        auto memory,
-        protocol::SessionMemory::map(std::move(stored.extract(FdRole::Session).mapped()))
-    );
-    if (sessions_.contains(memory.info().name))
-        return fail(EEXIST, "there is another session of {}", memory.info().name);
+// Of a session that there can be. A mapping of its own: what was kept stays as it is.
+Result<protocol::SessionMemory> Manager::open_memory(const std::string& id, const Fd& session) {
+    THAW_TRY(auto copy, session.duplicate());
+    THAW_TRY(auto memory, protocol::SessionMemory::map(std::move(copy)));
+    const auto& info = memory.info();
+    if (hex_encode(info.session_id.data(), info.session_id.size()) != id)
+        return fail(EBADMSG, "the session memory has another id");
+    if (sessions_.contains(info.name))
+        return fail(EEXIST, "there is another session of {}", info.name);
+    return memory;
+}
+
+// On an Error nothing of it is left, in the store either.
+Result<Session*>
+Manager::revive(protocol::SessionMemory memory, Stored stored, const std::set<FdRole>& kept) {
     const auto& id = memory.info().image_id;
     const auto* image = images_.acquire_known(hex_encode(id.data(), id.size()));
     auto* session = add(std::move(memory), image);
@@ -140,22 +149,26 @@ Result<> Manager::accept_hello(protocol::HelloMessage& hello, Fd channel, Peer p
 
 // The store had nothing, or not all, of this session.
 Result<Session*> Manager::revive_from_hello(const std::string& id, protocol::HelloMessage& hello) {
+    const auto orphan = orphans_.find(id);
+    const auto* kept_session = &hello.session;
+    if (orphan != orphans_.end())
+        if (const auto found = orphan->second.stored.find(FdRole::Session);
+            found != orphan->second.stored.end())
+            kept_session = &found->second;
+    // Of whom this fails for, nothing is touched.
+    THAW_TRY(auto memory, open_memory(id, *kept_session));
     Stored stored;
-    if (auto orphan = orphans_.extract(id)) stored = std::move(orphan.mapped());
+    if (orphan != orphans_.end()) {
+        stored = std::move(orphan->second.stored);
+        orphans_.erase(orphan);
+    }
     const auto kept = roles_of(stored);
     for (auto [role, fd] :
          {std::pair{FdRole::Session, &hello.session},
           {FdRole::Uffd, &hello.uffd},
           {FdRole::Vmm, &hello.vmm_pidfd}})
         stored.try_emplace(role, std::move(*fd));
-    const auto& identity = stored.at(FdRole::Session);
-    // A mapping of its own: what is kept must be the session that the worker names.
-    THAW_TRY(auto copy, identity.duplicate());
-    THAW_TRY(const auto memory, protocol::SessionMemory::map(std::move(copy)));
-    const auto& info = memory.info();
-    if (hex_encode(info.session_id.data(), info.session_id.size()) != id)
-        return fail(EBADMSG, "the session memory has another id");
-    THAW_TRY(auto* session, revive(std::move(stored), kept));
+    THAW_TRY(auto* session, revive(std::move(memory), std::move(stored), kept));
     announce(*session);
     return session;
 }
@@ -163,20 +176,33 @@ Result<Session*> Manager::revive_from_hello(const std::string& id, protocol::Hel
 void Manager::give_up_orphans() {
     for (auto next = orphans_.begin(); next != orphans_.end();) {
         const auto current = next++;
-        auto& [id, stored] = *current;
-        const auto roles = roles_of(stored);
-        const auto vmm = stored.find(FdRole::Vmm);
-        const bool vmm_gone = vmm != stored.end() && pidfd_has_exited(vmm->second.get());
-        if (stored.contains(FdRole::Uffd) && !vmm_gone) {
-            // Closing it would give a live guest pages of zeros.
-            log_error("session {}: not all of it was kept; its userfaultfd is held", id);
+        auto& [id, orphan] = *current;
+        const auto vmm = orphan.stored.find(FdRole::Vmm);
+        const bool known = vmm != orphan.stored.end();
+        const bool vmm_gone = known && pidfd_has_exited(vmm->second.get());
+        if (!orphan.stored.contains(FdRole::Uffd) || vmm_gone) {
+            drop_orphan(id);
             continue;
         }
-        for (const auto role : roles)
-            store_.remove(stored_name(id, role));
-        orphans_.erase(current);
+        // Closing it would give a live guest pages of zeros.
+        log_error("session {}: not all of it was kept; its userfaultfd is held", id);
+        if (!known) continue;
+        auto watch = context_.loop.add_process_exit(
+            vmm->second.get(), [this, name = id] { drop_orphan(name); }, "orphan-exit",
+            priority::kVital
+        );
+        if (watch) orphan.vmm_exit = std::move(*watch);
     }
     images_.drop_unused();
+    update_status();
+}
+
+// By value: it may be called from what it destroys.
+void Manager::drop_orphan(std::string id) {
+    const auto orphan = orphans_.extract(id);
+    if (!orphan) return;
+    for (const auto role : roles_of(orphan.mapped().stored))
+        store_.remove(stored_name(id, role));
     update_status();
 }
 

@@ -31,13 +31,13 @@ Result<> Manager::export_objects() {
                           [this](const std::string& path) -> void* {
                               const auto name = decode_object_path(pager1::kSessionPrefix, path);
                               if (!name) return nullptr;
+                              if (const auto session = find(*name)) return *session;
                               // An object that was just removed is still asked for by its last
                               // signal.
                               for (const auto& session : ended_)
                                   if (session->path() == path && session->is_published())
                                       return session.get();
-                              const auto session = find(*name);
-                              return session ? *session : nullptr;
+                              return nullptr;
                           }
                       )
     );
@@ -71,7 +71,8 @@ void Manager::authorize(BusMessage message, std::function<void(BusMessage&)> the
             if (known && uid == 0) return then(message);
             log_event(
                 LogLevel::Warning, message_id::kAccessDenied, {},
-                "a call of {} by uid {} was refused", message.sender(), uid
+                "a call of {} by uid {} was refused", message.sender(),
+                known ? std::to_string(uid) : "unknown"
             );
             message.reply_error(Error(kErrorAccessDenied, EACCES, "only for uid 0"));
         }

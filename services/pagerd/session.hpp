@@ -108,7 +108,7 @@ private:
     void drain_messages();
 
     // ---- session_adopt.cpp
-    Result<> resume(Fd worker);
+    Result<> take_over(Fd worker);
 
     // ---- session_handshake.cpp
     Result<> listen(Microseconds handshake_timeout);

@@ -38,12 +38,12 @@ Result<> Session::adopt(std::map<FdRole, Fd> stored, const std::set<FdRole>& kep
     if (vmm_ && pidfd_has_exited(vmm_.get())) return thaw::fail(ESRCH, "the VMM is gone");
     auto worker = take(stored, FdRole::Worker);
     // The userfaultfd stays open whatever is wrong: a live VMM may depend on it.
-    if (auto resumed = resume(std::move(worker)); !resumed)
-        fail(std::move(resumed).error().with_bus_name(pager1::error::kWorkerLost));
+    if (auto taken = take_over(std::move(worker)); !taken)
+        fail(std::move(taken).error().with_bus_name(pager1::error::kWorkerLost));
     return {};
 }
 
-Result<> Session::resume(Fd worker) {
+Result<> Session::take_over(Fd worker) {
     if (!vmm_) return thaw::fail(ENOENT, "the VMM's descriptor was not kept");
     for (const auto& [role, fd] : {std::pair{FdRole::Vmm, vmm_.get()}, {FdRole::Uffd, uffd_.get()}})
         if (!stored_.contains(role)) THAW_CHECK(store(role, fd));

@@ -176,7 +176,9 @@ void Session::on_complete() {
 void Session::leave_pager() {
     if (state_ != SessionState::Serving) return;
     if (auto detached = detach(); !detached) {
-        // The worker serves on: nothing is lost but the saving.
+        // The worker serves on, and it alone reads: nothing is lost but the saving. What was
+        // unregistered before stays so; all its pages are in.
+        drain_source_.reset();
         log_warning(
             log_fields(), "{}: not released from the pager: {}", name(), detached.error().message()
         );

@@ -36,13 +36,15 @@ Inherited sort_inherited(std::vector<NamedFd> fds) {
             inherited.control = std::move(fd);
             continue;
         }
-        ++inherited.stored;
         const auto parsed = parse_stored_name(name);
         if (!parsed) {
+            ++inherited.stored;
             inherited.unknown.push_back(name);
             continue;
         }
-        inherited.by_id[parsed->id].try_emplace(parsed->role, std::move(fd));
+        // A second one goes with the first, which is counted out once.
+        if (inherited.by_id[parsed->id].try_emplace(parsed->role, std::move(fd)).second)
+            ++inherited.stored;
     }
     return inherited;
 }

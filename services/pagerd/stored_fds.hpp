@@ -81,7 +81,7 @@ struct Inherited {
     std::map<std::string, std::map<FdRole, Fd>> by_id;
     std::vector<std::string>
         unknown;            // names to remove from the store; their descriptors are closed
-    std::size_t stored = 0; // how many came from the store, unknown ones included
+    std::size_t stored = 0; // names that came from the store, and unknown descriptors
 };
 // A second descriptor of the same name is dropped (a replaced one whose removal was lost): its name
 // is the same, so it cannot be removed alone and goes with the first.

@@ -233,6 +233,31 @@ TEST_F(Control, CompleteLetsTheVmGo) {
     EXPECT_TRUE(until([&] { return keeper_->stored().empty(); }));
 }
 
+// The worker serves on, and is the only one to read: whatever the broker took would be lost.
+TEST_F(Control, AVmThatCannotBeLetGoIsServedOn) {
+    start_daemon();
+    ASSERT_EQ(create("a"), "");
+    auto how = behaviour("a");
+    how.regions = 2;
+    auto vmm = make_vmm("a", how);
+    vmm.connect();
+    ASSERT_TRUE(answer(vmm));
+    ASSERT_TRUE(wait_state("a", "serving"));
+    EXPECT_TRUE(check_pages(vmm, 0, kPages));
+    vmm.unmap(0, kPages / 2); // nothing is left to unregister there
+    ASSERT_TRUE(answer(vmm));
+    EXPECT_EQ(change("a", "Complete").error, "");
+    ASSERT_TRUE(until([&] { return number("a", "PopulateDone", 't') == kMemory; }));
+    fakes::run_for(*loop_, 200 * kUsecPerMsec);
+    EXPECT_EQ(text("a", "State"), "serving");
+    for (std::uint64_t page = kPages / 2; page < kPages; page += 4) {
+        vmm.discard(page, 4);
+        ASSERT_TRUE(answer(vmm)) << page;
+        vmm.check_zeros(page, 4);
+        ASSERT_TRUE(answer(vmm)) << page;
+    }
+}
+
 TEST_F(Control, CompleteWhileTheBrokerDies) {
     start_daemon();
     auto vmm = serve("a");

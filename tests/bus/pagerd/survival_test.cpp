@@ -168,6 +168,43 @@ TEST_F(Survival, SessionIsGoneWhenItsVmmDiedWithoutABroker) {
     EXPECT_NE(::access((runtime_ + "/vm/a").c_str(), F_OK), 0);
 }
 
+// Counted as systemd counts: what could not be taken over is counted out once.
+TEST_F(Survival, WhatIsStoredIsCountedWell) {
+    start_daemon();
+    auto living = serve("living");
+    {
+        auto vmm = serve("gone");
+        kill_daemon();
+    }
+    start_daemon();
+    EXPECT_EQ(sessions(), 1U);
+    const auto told = [this] { return keeper_->status.substr(keeper_->status.find(',') + 2); };
+    EXPECT_TRUE(until([&] {
+        return told() == fmt::format("{} descriptors stored.", keeper_->stored().size());
+    })) << keeper_->status
+        << " of " << keeper_->stored().size();
+    EXPECT_TRUE(check_pages(living, 0, kPages));
+}
+
+// Half of a session is held for its VMM's sake, and no longer.
+TEST_F(Survival, AnOrphanGoesWithItsVmm) {
+    write_config("AdoptionTimeoutSec=100ms");
+    start_daemon();
+    auto vmm = serve("a");
+    const auto worker = number("a", "WorkerPID");
+    ::kill(static_cast<pid_t>(worker), SIGSTOP); // as in BothDie
+    kill_daemon();
+    ::kill(static_cast<pid_t>(worker), SIGKILL);
+    keeper_->remove_role(".session");
+    start_daemon();
+    fakes::run_for(*loop_, 500 * kUsecPerMsec);
+    EXPECT_EQ(keeper_->count(".uffd"), 1U);
+    vmm.check_pages(0, 1); // waits; zeros would be wrong
+    EXPECT_FALSE(answer(vmm, 200 * kUsecPerMsec));
+    vmm.kill();
+    EXPECT_TRUE(until([&] { return keeper_->stored().empty(); })) << keeper_->stored().size();
+}
+
 TEST_F(Survival, UnknownNamesAreRemovedFromTheStore) {
     keeper_->add("stored", Fd(::dup(0)));
     keeper_->add("0123.listen", Fd(::dup(0)));

@@ -55,6 +55,8 @@ private:
             return ::madvise(
                        memory_ + command.first * kPage, command.count * kPage, MADV_DONTNEED
                    ) == 0;
+        case 'u':
+            return ::munmap(memory_ + command.first * kPage, command.count * kPage) == 0;
         default:
             return check(command);
         }

@@ -51,6 +51,8 @@ public:
     // MADV_DONTNEED; then the pages must read as zeros.
     void discard(std::uint64_t first, std::uint64_t count) { command('d', first, count); }
     void check_zeros(std::uint64_t first, std::uint64_t count) { command('z', first, count); }
+    // munmap(): the userfaultfd loses that range.
+    void unmap(std::uint64_t first, std::uint64_t count) { command('u', first, count); }
     int answer_fd() const { return channel_.get(); }
     void kill();
 
