@@ -22,6 +22,14 @@ bool is_final(const std::string& state) {
     return state == "done" || state == "failed" || state == "canceled" || state == "timeout";
 }
 
+// Nobody answered: no reply in time, or nobody there. What was answered, and the end of the bus
+// itself, are for good.
+bool is_silence(const Error& error) {
+    const bool unanswered =
+        error.code() == ETIMEDOUT || error.code() == EHOSTUNREACH || error.code() == ENXIO;
+    return unanswered && error.bus_name().empty();
+}
+
 } // namespace
 
 Result<JobOutcome> JobWait::run(const BusMessage& call, std::string label) {
@@ -119,6 +127,9 @@ void JobWait::refresh() {
     if (finished_ || outcome_.path.empty() || owner_lost_) return;
     auto job = client_.properties(restore1::kBusName, outcome_.path, restore1::kJobInterface);
     if (finished_) return;
+    // One that is only slow, or is being started anew: the tick asks again.
+    if (!job && is_silence(job.error()))
+        return bar_.show(0, label_ + ": the restore manager does not answer; waiting");
     if (!job) {
         // A JobRemoved that is on its way would say more; it is dispatched before this comes again.
         failure_.emplace(

@@ -97,6 +97,14 @@ TEST_F(BusVerbs, SurvivesARestartOfTheManager) {
     EXPECT_TRUE(has(result.err, "ManagerRestarted: interrupted")) << result.err;
 }
 
+TEST_F(BusVerbs, WaitsForAManagerThatDoesNotAnswer) {
+    fake_->silent = 1;
+    const auto result = run({"restore", "good", "base"});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    ASSERT_FALSE(fake_->jobs.empty());
+    EXPECT_EQ(fake_->jobs.begin()->second.silent, 0U) << "the job was never read";
+}
+
 TEST_F(BusVerbs, NoBlockOnlyQueues) {
     const auto result = run({"restore", "slow", "base", "--no-block"});
     EXPECT_EQ(result.exit_code, 0) << result.err;

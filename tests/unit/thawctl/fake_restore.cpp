@@ -186,7 +186,7 @@ Result<> FakeRestore::method_restore(BusMessage message) {
     if (std::string_view(name) == "denied")
         return fail_named(kErrorAccessDenied, EACCES, "Access denied");
     const auto id = next_id_++;
-    jobs[id] = {.id = id, .instance = name, .kind = "restore"};
+    jobs[id] = {.id = id, .instance = name, .kind = "restore", .silent = silent};
     if (std::string_view(name) == "instant") end_job(id, "done", "", "");
     THAW_CHECK(message.reply("uo", id, job_path(id).c_str()));
     run_job(id);

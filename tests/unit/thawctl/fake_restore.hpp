@@ -26,13 +26,20 @@ struct FakeJob {
     std::string state = "queued";
     std::string error_name;
     std::string error_message;
+    mutable unsigned silent = 0; // so many readings get no answer
 
     Result<> append_id(BusMessage& reply) const { return reply.append("u", id); }
     template <std::string FakeJob::* Member>
     Result<> append_text(BusMessage& reply) const {
         return reply.append("s", (this->*Member).c_str());
     }
-    Result<> append_stage(BusMessage& reply) const { return reply.append("s", "loading memory"); }
+    Result<> append_stage(BusMessage& reply) const {
+        if (silent > 0) {
+            --silent;
+            return fail_named("org.freedesktop.DBus.Error.NoReply", ETIMEDOUT, "scripted");
+        }
+        return reply.append("s", "loading memory");
+    }
     Result<> append_backend(BusMessage& reply) const { return reply.append("s", "uffd"); }
     Result<> append_reason(BusMessage& reply) const { return reply.append("s", "asked for"); }
     Result<> append_result(BusMessage& reply) const {
@@ -68,6 +75,7 @@ public:
 
     std::map<std::string, FakeInstance> instances;
     std::map<std::uint32_t, FakeJob> jobs;
+    unsigned silent = 0;            // of the next job: so many readings get no answer
     std::vector<std::string> calls; // "RestoreInstance web base MemoryBackend=uffd ..."
 
     Result<> method_restore(BusMessage message);
