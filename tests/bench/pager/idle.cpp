@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What workers cost that have nothing to do, and what one death costs the guest.
+// What workers cost that have nothing to do.
 
 #include "core/file.hpp"
 #include "measures.hpp"
@@ -7,9 +7,7 @@
 
 #include <fmt/format.h>
 
-#include <atomic>
 #include <memory>
-#include <random>
 #include <thread>
 
 namespace thaw::bench {
@@ -66,44 +64,6 @@ json measure_idle(const Options& options) {
         report["worker_private_kib"][engine] =
             sum_of(proc(workers.front()->pid(), "smaps_rollup"), "Private_");
         report["worker_start_ms"][engine] = median(created);
-    }
-    return report;
-}
-
-json measure_blackout(const Options& options) {
-    const Image image(options.folder, 64 << 20, [](auto) { return false; });
-    json report;
-    for (const std::string engine : {"io_uring", "epoll"}) {
-        std::vector<std::uint64_t> longest;
-        std::mt19937_64 random(3);
-        for (unsigned kill = 0; kill < options.kills;) {
-            const Guest guest(image.size());
-            Worker worker(image, guest, {.engine = engine});
-            std::atomic<bool> stop = false;
-            std::atomic<std::uint64_t> worst = 0;
-            std::thread toucher([&] {
-                for (std::uint64_t page = 0; page < image.pages() && !stop; ++page) {
-                    const std::uint64_t before = now_ns();
-                    static_cast<void>(*guest.at(page * 7919 % image.pages()));
-                    const std::uint64_t took = now_ns() - before;
-                    if (took > worst) worst = took;
-                    std::this_thread::sleep_for(std::chrono::microseconds(20));
-                }
-                stop = true;
-            });
-            for (; kill < options.kills && !stop; ++kill) {
-                std::this_thread::sleep_for(std::chrono::microseconds(random() % 10'000));
-                worst = 0;
-                worker.replace();
-                std::this_thread::sleep_for(std::chrono::milliseconds(10));
-                longest.push_back(worst);
-            }
-            stop = true;
-            toucher.join();
-        }
-        report["blackout_ms"]["worker"][engine] = {
-            {"p50", percentile(longest, 0.5) / 1e6}, {"p99", percentile(longest, 0.99) / 1e6}
-        };
     }
     return report;
 }

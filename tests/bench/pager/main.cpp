@@ -19,7 +19,8 @@ using namespace thaw::bench;
 const std::map<std::string, std::function<nlohmann::json(const Options&)>>& measures() {
     static const std::map<std::string, std::function<nlohmann::json(const Options&)>> kAll{
         {"faults", measure_faults}, {"populate", measure_populate}, {"replay", measure_replay},
-        {"idle", measure_idle},     {"blackout", measure_blackout},
+        {"idle", measure_idle},     {"blackout", measure_blackout}, {"fairness", measure_fairness},
+        {"scale", measure_scale},
     };
     return kAll;
 }
@@ -29,8 +30,9 @@ const std::map<std::string, std::function<nlohmann::json(const Options&)>>& meas
 int main(int argc, char** argv) {
     CLI::App app(
         "Measures thaw-pager-worker against the kernel's floor and prints one JSON object.\n"
-        "Medians of --runs runs, ratios within one run. The blackouts of the broker and of both\n"
-        "are tests/bench/run's, which has a broker."
+        "Medians of --runs runs, ratios within one run. blackout, fairness and scale have the "
+        "real\n"
+        "broker under a stand-in for PID 1; tests/bench/run has the real one."
     );
     Options options;
     options.folder = "/var/tmp";

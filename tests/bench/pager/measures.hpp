@@ -25,7 +25,9 @@ struct Options {
 nlohmann::json measure_faults(const Options& options);   // fault_*, faults_per_s_by_touchers
 nlohmann::json measure_populate(const Options& options); // populate_*
 nlohmann::json measure_replay(const Options& options);   // replay_*, file_backend_*
-nlohmann::json measure_idle(const Options& options);     // idle_*, worker_*, session_create_ms
-nlohmann::json measure_blackout(const Options& options); // blackout_ms.worker
+nlohmann::json measure_idle(const Options& options);     // idle_*, worker_*
+nlohmann::json measure_blackout(const Options& options); // blackout_ms
+nlohmann::json measure_fairness(const Options& options); // fairness
+nlohmann::json measure_scale(const Options& options);    // scale, session_create_ms
 
 } // namespace thaw::bench

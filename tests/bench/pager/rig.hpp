@@ -31,6 +31,9 @@ T must(Result<T> result, const char* what) {
     if (!result) give_up(std::string(what) + ": " + result.error().message());
     return std::move(*result);
 }
+inline void must(Result<> result, const char* what) {
+    if (!result) give_up(std::string(what) + ": " + result.error().message());
+}
 double median(std::vector<double> values);
 // `share` of 0.5 is the median. Sorts.
 double percentile(std::vector<std::uint64_t>& values, double share);
