@@ -76,7 +76,8 @@ def check_static():
              lambda f: ["xmllint", "--noout", "--nonet", f]),
         each(_manual_pages(), lambda f: ["mandoc", "-T", "lint", "-W", "warning", f]),
         each(_shell_scripts(), lambda f: ["bash", "-n", f]),
-        each(tracked("*.py", "tests/integration/run", "tools/lab"), _compile_python),
+        each(tracked("*.py", "tests/integration/run", "tests/guests/run", "tools/lab"),
+             _compile_python),
         _message_ids(), _catalog())
 
 

@@ -73,6 +73,13 @@ class Suites:
             command += ["--soak", "--timeout", "3600"]
         return _run_and_count(command)
 
+    def guests(self):
+        """The worker on Debian 12's kernel, whatever kernel this machine has."""
+        if not self.gcc.build():
+            return failure()
+        return _run_and_count([os.path.join(SOURCE_ROOT, "tests/guests/run"), "--builddir",
+                               self.gcc.path])
+
     def static(self):
         return checks.check_static()
 
@@ -117,9 +124,9 @@ def parse(arguments):
     parser.add_argument("--all", action="store_true",
                         help="everything a change must pass: " + ", ".join(ALL))
     parser.add_argument("--soak", action="store_true", help="the long loops as well (hours)")
-    parser.add_argument("--suite", action="append", choices=(*ALL, "soak"), metavar="NAME",
+    parser.add_argument("--suite", action="append", choices=(*ALL, "guests", "soak"), metavar="NAME",
                         help="only this suite; may be given more than once: "
-                             + ", ".join((*ALL, "soak")))
+                             + ", ".join((*ALL, "guests", "soak")))
     parser.add_argument("--no-bootstrap", action="store_true",
                         help="do not look for missing packages first")
     return parser.parse_args(arguments)
