@@ -56,6 +56,10 @@ inline constexpr std::string_view kNotServing = "org.thaw.pager1.Error.NotServin
 inline constexpr std::string_view kNotRecording = "org.thaw.pager1.Error.NotRecording";
 // Faults were still waiting when the time for Quiesce was over.
 inline constexpr std::string_view kQuiesceTimeout = "org.thaw.pager1.Error.QuiesceTimeout";
+// What the guest writes is not tracked.
+inline constexpr std::string_view kNotTracking = "org.thaw.pager1.Error.NotTracking";
+// It is, but nobody can vouch for what was noted.
+inline constexpr std::string_view kTrackingFailed = "org.thaw.pager1.Error.TrackingFailed";
 } // namespace error
 
 // Every error name with the errno it stands for; register_bus_errors() takes it.
@@ -79,6 +83,8 @@ inline constexpr std::array kErrors{
     BusErrorName{error::kNotServing, ENOTCONN},
     BusErrorName{error::kNotRecording, ENODATA},
     BusErrorName{error::kQuiesceTimeout, ETIMEDOUT},
+    BusErrorName{error::kNotTracking, ENODATA},
+    BusErrorName{error::kTrackingFailed, EIO},
 };
 
 } // namespace thaw::pager1

@@ -91,6 +91,15 @@ inline constexpr std::string_view kNothingRecorded = "org.thaw.restore1.Error.No
 inline constexpr std::string_view kImageExists = "org.thaw.restore1.Error.ImageExists";
 // The VMM could not write the VM out.
 inline constexpr std::string_view kSnapshotFailed = "org.thaw.restore1.Error.SnapshotFailed";
+// The VM has devices that write to its memory past the pager, or this kernel cannot watch writes.
+inline constexpr std::string_view kTrackingUnsupported =
+    "org.thaw.restore1.Error.TrackingUnsupported";
+// The VM was not restored with Track, so nobody knows what it changed.
+inline constexpr std::string_view kNotTracked = "org.thaw.restore1.Error.NotTracked";
+// It was, but nobody can vouch for what was noted.
+inline constexpr std::string_view kTrackingFailed = "org.thaw.restore1.Error.TrackingFailed";
+// Other images are laid over the image.
+inline constexpr std::string_view kImageHasLayers = "org.thaw.restore1.Error.ImageHasLayers";
 } // namespace error
 
 // Every error name with the errno it stands for; register_bus_errors() takes it.
@@ -128,6 +137,10 @@ inline constexpr std::array kErrors{
     BusErrorName{error::kNothingRecorded, ENODATA},
     BusErrorName{error::kImageExists, EEXIST},
     BusErrorName{error::kSnapshotFailed, EIO},
+    BusErrorName{error::kTrackingUnsupported, EOPNOTSUPP},
+    BusErrorName{error::kNotTracked, ENODATA},
+    BusErrorName{error::kTrackingFailed, EIO},
+    BusErrorName{error::kImageHasLayers, EBUSY},
 };
 
 } // namespace thaw::restore1

@@ -76,6 +76,7 @@ public:
         // Not empty: the image becomes a difference to the one of that name. Only the pages of
         // `present` are taken from the memory file, which is as long as the base's memory.
         std::string base;
+        std::optional<ImageId> base_id; // ESTALE when the base is another one by now
         PageBitmap present;
     };
     // Copies (reflink where possible) into a hidden temporary directory, seals it, renames it into

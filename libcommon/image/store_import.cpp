@@ -87,6 +87,11 @@ Result<std::optional<Base>> open_base(int root, const Store::Source& source) {
         return fail(EBUSY, "image '{}': another operation works on it", source.base);
     THAW_TRY(base.image, open_image(root, source.base));
     const auto& manifest = base.image.manifest;
+    if (source.base_id && *source.base_id != manifest.id)
+        return fail(
+            ESTALE, "image '{}' is another one now: {} where {} is meant", source.base,
+            format_id(manifest.id), format_id(*source.base_id)
+        );
     if (manifest.page_size != source.manifest.page_size)
         return fail(
             EBADMSG, "the base has pages of {} bytes, not {}", manifest.page_size,

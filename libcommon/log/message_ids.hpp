@@ -66,6 +66,8 @@ inline constexpr std::string_view kSafeMode = "9a039cd8c1810848acbb79bcd924dacc"
 inline constexpr std::string_view kPageUnservable = "f03d837673ab4b5751728dbf9ce11c5c";
 // The replay of a working set ended early or was refused.
 inline constexpr std::string_view kReplayEnded = "4b9fdbaf39bb4dd29e252859d4e33bc5";
+// What a guest writes cannot be tracked any more.
+inline constexpr std::string_view kTrackingFailed = "a972b23b0f624d279c2ff9d569f0d9fe";
 // All of a VM's memory is loaded; it needs no pager any more.
 inline constexpr std::string_view kSessionComplete = "e58a0d7c96b14cf3ae2b71fd0a4c8d15";
 // The descriptor store is full.

@@ -64,6 +64,25 @@ void SessionMemory::request_tracking(bool wanted) noexcept {
     count_change();
 }
 
+std::uint32_t SessionMemory::request_vouching() noexcept {
+    const auto number = control().vouch.fetch_add(1, std::memory_order_release) + 1;
+    count_change();
+    return number;
+}
+
+void SessionMemory::clear_dirty() noexcept {
+    for (std::uint64_t word = 0; word < (page_count() + 63) / 64; ++word)
+        dirty_words()[word].store(0, kRelaxed);
+}
+
+std::vector<std::uint64_t> SessionMemory::dirty_bitmap() const {
+    std::vector<std::uint64_t> words((page_count() + 63) / 64);
+    for (std::size_t i = 0; i < words.size(); ++i)
+        words[i] = dirty_words()[i].load(std::memory_order_acquire);
+    if (page_count() % 64 != 0) words.back() &= (std::uint64_t{1} << page_count() % 64) - 1;
+    return words;
+}
+
 bool SessionMemory::is_present(std::uint64_t page) const noexcept {
     if (page >= page_count()) return false;
     return (present_words()[page / 64].load(std::memory_order_acquire) >> (page % 64) & 1) != 0;

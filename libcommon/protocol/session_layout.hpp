@@ -118,7 +118,13 @@ enum class PopulateState : std::uint32_t {
     Done = 2,
     Failed = 3, // some pages cannot be read; those that are missing are served on demand as ever
 };
-enum class TrackState : std::uint32_t { Off = 0, Armed = 1, Failed = 2 };
+// Whether the dirty bitmap can be relied on (SessionControl::track).
+enum class TrackState : std::uint32_t {
+    Off = 0,
+    Armed = 1,  // a page whose bit is clear is as it was when tracking began
+    Failed = 2, // nobody can vouch for that any more; stays so until tracking is given up
+    Arming = 3,
+};
 
 enum class FaultEngineKind : std::uint32_t { None = 0, Epoll = 1, IoUring = 2 };
 enum class WorkerPhase : std::uint32_t {
@@ -239,6 +245,8 @@ struct SessionState {
     std::atomic<std::uint32_t> tracking;       // TrackState
     std::atomic<std::uint32_t> populate_state; // PopulateState; Attended tells of a change
     std::atomic<std::uint64_t> touches;        // entries of the touch log, stored after the entry
+    std::atomic<std::uint32_t> vouched;        // SessionControl::vouch that was answered
+    std::atomic<std::uint32_t> track_errno;    // why tracking failed
     alignas(64) FailureRecord failure;
     alignas(64) SessionCounters counters;
 };
@@ -260,7 +268,9 @@ struct SessionControl {
     std::atomic<std::uint32_t> populate; // 1: every page wanted (Complete)
     std::atomic<std::uint32_t> quiesce;  // 1: the barrier of a snapshot wanted
     std::atomic<std::uint32_t> track;    // 1: write-protect and note what the guest writes
-    std::atomic<std::uint32_t> reserved;
+    // Counts up: all pages that are not dirty are to be protected once more, which shows that the
+    // kernel watches them still.
+    std::atomic<std::uint32_t> vouch;
 };
 
 // ---- message ring ----------------------------------------------------------------------------

@@ -83,6 +83,8 @@ public:
     void request_populate(bool wanted) noexcept;
     void request_quiesce(bool wanted) noexcept;
     void request_tracking(bool wanted) noexcept;
+    // Returns what state().vouched will be once it is done.
+    std::uint32_t request_vouching() noexcept;
     SessionControl& control() const noexcept;
 
     SessionState& state() const noexcept;
@@ -100,6 +102,10 @@ public:
     bool any_removed(std::uint64_t first_page, std::uint64_t count) const noexcept;
     bool is_dirty(std::uint64_t page) const noexcept;
     std::uint64_t set_dirty(std::uint64_t first_page, std::uint64_t count) noexcept;
+    // Worker only, before tracking begins.
+    void clear_dirty() noexcept;
+    // Copy of the bitmap, in whole 64-bit words; bits beyond the last page are clear.
+    std::vector<std::uint64_t> dirty_bitmap() const;
     bool is_present(std::uint64_t page) const noexcept;
     // Worker only, like the touch log: one writer.
     std::uint64_t set_present(std::uint64_t first_page, std::uint64_t count) noexcept;
@@ -152,6 +158,10 @@ std::string_view engine_name(FaultEngineKind kind);
 std::string_view failure_reason_name(std::uint32_t reason);
 // "none", "running", ...; "unknown" for a number nobody knows.
 std::string_view replay_state_name(std::uint32_t state);
+// "off", "arming", "armed", "failed"
+std::string_view track_state_name(std::uint32_t state);
+// "none", "running", "done", "failed"
+std::string_view populate_state_name(std::uint32_t state);
 // "pressure", "foreign-image", ...
 std::string_view replay_reason_name(std::uint32_t reason);
 

@@ -74,6 +74,16 @@ std::string_view replay_state_name(std::uint32_t state) {
     return state < kNames.size() ? kNames[state] : "unknown";
 }
 
+std::string_view track_state_name(std::uint32_t state) {
+    static constexpr std::array<std::string_view, 4> kNames{"off", "armed", "failed", "arming"};
+    return state < kNames.size() ? kNames[state] : "unknown";
+}
+
+std::string_view populate_state_name(std::uint32_t state) {
+    static constexpr std::array<std::string_view, 4> kNames{"none", "running", "done", "failed"};
+    return state < kNames.size() ? kNames[state] : "unknown";
+}
+
 std::string_view replay_reason_name(std::uint32_t reason) {
     static constexpr std::array<std::string_view, kReplayReasonMax + 1> kNames{
         "none",     "off",     "pressure",      "quiesced",     "budget",          "source",

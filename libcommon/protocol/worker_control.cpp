@@ -206,7 +206,7 @@ Result<AttendedMessage>
 decode_attended(std::span<const std::byte> data, const std::vector<Fd>& fds) {
     THAW_TRY(const WireAttended wire, take_body<WireAttended>(data));
     THAW_CHECK(expect_fds(fds, 0));
-    if (wire.quiesced > 1 || wire.tracking > static_cast<std::uint32_t>(TrackState::Failed))
+    if (wire.quiesced > 1 || wire.tracking > static_cast<std::uint32_t>(TrackState::Arming))
         return fail(EBADMSG, "Attended: values out of range");
     return AttendedMessage{
         .serial = wire.serial,

@@ -3,6 +3,8 @@
 
 #include "clock.hpp"
 
+#include <linux/userfaultfd.h>
+
 #include <algorithm>
 #include <cerrno>
 
@@ -19,16 +21,17 @@ constexpr std::uint64_t kSlowFillNs = 50 * kNsPerUs;
 
 FaultHandler::FaultHandler(
     protocol::SessionMemory& memory, const RegionMap& regions, const Installer& installer,
-    PageSource& source, DemandReads& reads, Ledger& ledger, RunInstaller& runs, LossHandler on_loss
+    Tracker& tracker, PageSource& source, DemandReads& reads, Ledger& ledger, RunInstaller& runs,
+    LossHandler on_loss
 )
     : memory_(memory), state_(memory.state()), counters_(memory.counters()), regions_(regions),
-      installer_(installer), source_(source), reads_(reads), ledger_(ledger), runs_(runs),
-      on_loss_(std::move(on_loss)),
+      installer_(installer), tracker_(tracker), source_(source), reads_(reads), ledger_(ledger),
+      runs_(runs), on_loss_(std::move(on_loss)),
       recording_((memory.info().flags & protocol::kFlagRecording) != 0),
       bytes_before_(counters_.bytes_read.load(std::memory_order_relaxed)),
       checked_before_(counters_.pages_checked.load(std::memory_order_relaxed)) {}
 
-void FaultHandler::page_fault(std::uint64_t address) {
+void FaultHandler::page_fault(std::uint64_t address, std::uint64_t flags) {
     bump(counters_.faults);
     if (batch_ns_ == 0) {
         batch_ns_ = now_ns();
@@ -42,15 +45,24 @@ void FaultHandler::page_fault(std::uint64_t address) {
         return;
     }
     if (lost_.contains(page->address)) return; // its waiters stay where they are
-    queue_.add(*page, batch_ns_);
+    const bool is_there = (flags & UFFD_PAGEFAULT_FLAG_WP) != 0;
+    if (is_there) bump(counters_.write_faults);
+    queue_.add({
+        .page = *page,
+        .write = (flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0,
+        .is_there = is_there,
+        .taken_ns = batch_ns_,
+    });
     if (state_.oldest_fault_ns.load(std::memory_order_relaxed) == 0)
         state_.oldest_fault_ns.store(batch_ns_, std::memory_order_relaxed);
 }
 
 void FaultHandler::removed(std::uint64_t start, std::uint64_t end) {
     bump(counters_.removes);
-    for (const BitRange& range : regions_.clamp(start, end))
+    for (const BitRange& range : regions_.clamp(start, end)) {
+        tracker_.removed(range);
         ledger_.removed(range);
+    }
 }
 
 void FaultHandler::other_event(std::uint8_t /*event*/) {
@@ -101,31 +113,32 @@ FillKind FaultHandler::kind_of(const PageLocation& page) const {
     });
 }
 
-FillResult
-FaultHandler::fill(const PageLocation& page, FillKind kind, const std::byte* data) const {
+FillResult FaultHandler::fill(const Fault& fault, FillKind kind, const std::byte* data) {
+    const PageLocation& page = fault.page;
     state_.published_chunk.store(page.first_bit() + 1, std::memory_order_relaxed);
     FillResult result;
     if (kind == FillKind::ZeroPage)
-        result = installer_.zero(page.address, page.page_size);
+        result = tracker_.zero(page, page.page_size);
     else if (kind == FillKind::CopyZeros)
-        result = installer_.copy(page.address, source_.zeros(), page.page_size);
+        result = tracker_.copy(page, source_.zeros(), page.page_size, fault.write);
     else
-        result = installer_.copy(page.address, data, page.page_size);
+        result = tracker_.copy(page, data, page.page_size, fault.write);
     state_.published_chunk.store(0, std::memory_order_relaxed);
     return result;
 }
 
 FaultHandler::Step FaultHandler::answer(const Fault& fault) {
     if (fault.attempts > 0) bump(counters_.retries);
+    if (fault.is_there) return allow_write(fault);
     const PageLocation& page = fault.page;
     const FillKind kind = kind_of(page);
     if (kind != FillKind::Data) {
-        const Step step = conclude(fault, kind, fill(page, kind, nullptr));
+        const Step step = conclude(fault, kind, fill(fault, kind, nullptr));
         if (kind == FillKind::ZeroPage && step == Step::Next) fill_zeros_around(fault);
         return step;
     }
     if (const std::byte* direct = source_.direct(page.offset, page.page_size)) {
-        const FillResult result = fill(page, FillKind::Data, direct);
+        const FillResult result = fill(fault, FillKind::Data, direct);
         if (result.outcome != FillOutcome::SourceFault) {
             const Step step = conclude(fault, FillKind::Data, result);
             if (answered_ns_ > fault.taken_ns + kSlowFillNs) source_.direct_was_slow();
@@ -147,7 +160,7 @@ FaultHandler::Step FaultHandler::answer(const Fault& fault) {
 FaultHandler::Step FaultHandler::answer_with(const Fault& fault, const std::byte* data) {
     // A removal may have come while the bytes were read.
     const FillKind kind = kind_of(fault.page);
-    return conclude(fault, kind, fill(fault.page, kind, data));
+    return conclude(fault, kind, fill(fault, kind, data));
 }
 
 void FaultHandler::take_read(const DemandReads::Finished& finished) {
@@ -199,6 +212,7 @@ FaultHandler::conclude(const Fault& fault, FillKind kind, const FillResult& resu
         installer_.wake(page.address, page.page_size);
         return Step::Next;
     case FillOutcome::Gone: // whoever waits there finds out by trying again
+        tracker_.fail(result.errno_value);
         bump(counters_.gone);
         bump(counters_.wakes);
         installer_.wake(page.address, page.page_size);
@@ -228,6 +242,13 @@ FaultHandler::conclude(const Fault& fault, FillKind kind, const FillResult& resu
     return Step::Next;
 }
 
+FaultHandler::Step FaultHandler::allow_write(const Fault& fault) {
+    const FillResult result = tracker_.allow_write(fault.page);
+    if (result.outcome != FillOutcome::Done) return conclude(fault, FillKind::Data, result);
+    count_answer(fault);
+    return Step::Next;
+}
+
 FaultHandler::Step FaultHandler::retry(Fault fault, ParkReason reason, SourceError why) {
     const unsigned attempts = fault.reason == reason ? fault.attempts + 1 : 1;
     if (is_lost(reason, attempts))
@@ -241,6 +262,10 @@ void FaultHandler::count_filled(const Fault& fault, FillKind kind, bool was_remo
     ledger_.installed(
         Cause::Demand, kind, {fault.page.first_bit(), fault.page.bit_count()}, was_removed
     );
+    count_answer(fault);
+}
+
+void FaultHandler::count_answer(const Fault& fault) {
     answered_ns_ = now_ns();
     const std::uint64_t took = answered_ns_ > fault.taken_ns ? answered_ns_ - fault.taken_ns : 0;
     bump(counters_.latency[latency_bucket(took)]);
@@ -281,7 +306,8 @@ void FaultHandler::lose(const Fault& fault, SourceError why) {
         static_cast<std::uint32_t>(protocol::WorkerPhase::Failed), std::memory_order_release
     );
     const auto action = decide_loss(memory_.info().policy, installer_.can_poison());
-    if (action != LossAction::Poison || !try_poison(fault)) {
+    // A page that is there and only cannot be written keeps its content.
+    if (action != LossAction::Poison || fault.is_there || !try_poison(fault)) {
         lost_.insert(page.address);
         state_.stop_pending.store(1, std::memory_order_release);
     }

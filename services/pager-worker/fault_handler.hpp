@@ -31,12 +31,12 @@ public:
     using LossHandler = std::function<void(const protocol::FailedMessage&)>;
     FaultHandler(
         protocol::SessionMemory& memory, const RegionMap& regions, const Installer& installer,
-        PageSource& source, DemandReads& reads, Ledger& ledger, RunInstaller& runs,
-        LossHandler on_loss
+        Tracker& tracker, PageSource& source, DemandReads& reads, Ledger& ledger,
+        RunInstaller& runs, LossHandler on_loss
     );
 
     // MessageSink.
-    void page_fault(std::uint64_t address) override;
+    void page_fault(std::uint64_t address, std::uint64_t flags) override;
     void removed(std::uint64_t start, std::uint64_t end) override;
     void other_event(std::uint8_t event) override;
 
@@ -62,12 +62,14 @@ private:
     enum class Step { Next, Stop };
     Step answer(const Fault& fault);
     Step answer_with(const Fault& fault, const std::byte* data);
-    FillResult fill(const PageLocation& page, FillKind kind, const std::byte* data) const;
+    FillResult fill(const Fault& fault, FillKind kind, const std::byte* data);
+    Step allow_write(const Fault& fault);
     void take_read(const DemandReads::Finished& finished);
     void fill_zeros_around(const Fault& fault);
     void publish_source() const;
     Step conclude(const Fault& fault, FillKind kind, const FillResult& result);
     Step retry(Fault fault, ParkReason reason, SourceError why);
+    void count_answer(const Fault& fault);
     void count_filled(const Fault& fault, FillKind kind, bool was_removed);
     void lose(const Fault& fault, SourceError why);
     bool try_poison(const Fault& fault);
@@ -79,6 +81,7 @@ private:
     protocol::SessionCounters& counters_;
     const RegionMap& regions_;
     const Installer& installer_;
+    Tracker& tracker_;
     PageSource& source_;
     DemandReads& reads_;
     Ledger& ledger_;

@@ -7,10 +7,6 @@
 
 namespace thaw::worker {
 
-void FaultQueue::add(const PageLocation& page, std::uint64_t now) {
-    pending_.push_back({.page = page, .taken_ns = now});
-}
-
 std::optional<Fault> FaultQueue::take(std::uint64_t now) {
     const auto due =
         std::ranges::find_if(parked_, [now](const Fault& f) { return f.retry_ns <= now; });

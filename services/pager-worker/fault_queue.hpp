@@ -16,6 +16,8 @@ namespace thaw::worker {
 
 struct Fault {
     PageLocation page;
+    bool write = false;         // by somebody who waits to write
+    bool is_there = false;      // and only the protection keeps it off
     std::uint64_t taken_ns = 0; // when its message was read
     std::uint64_t retry_ns = 0; // when parked: not before
     unsigned attempts = 0;
@@ -24,7 +26,7 @@ struct Fault {
 
 class FaultQueue {
 public:
-    void add(const PageLocation& page, std::uint64_t now);
+    void add(const Fault& fault) { pending_.push_back(fault); }
     // The next one to serve; parked ones whose time has come go first: they have waited longest.
     std::optional<Fault> take(std::uint64_t now);
     // Counts the attempt and puts the fault away until its delay is over.

@@ -30,12 +30,15 @@ FillResult result_of(int returned, int errno_value, std::int64_t done, std::uint
 
 Installer::Installer(int uffd) : uffd_(uffd), can_poison_(probe_poison(uffd)) {}
 
-FillResult
-Installer::copy(std::uint64_t address, const std::byte* source, std::uint64_t length) const {
+FillResult Installer::copy(
+    std::uint64_t address, const std::byte* source, std::uint64_t length, CopyMode mode
+) const {
     uffdio_copy arg{};
     arg.dst = address;
     arg.src = reinterpret_cast<std::uintptr_t>(source);
     arg.len = length;
+    if (mode != CopyMode::Plain) arg.mode |= UFFDIO_COPY_MODE_WP;
+    if (mode == CopyMode::ProtectedAsleep) arg.mode |= UFFDIO_COPY_MODE_DONTWAKE;
     const int returned = ::ioctl(uffd_, UFFDIO_COPY, &arg);
     return result_of(returned, errno, arg.copy, length);
 }
@@ -45,6 +48,29 @@ FillResult Installer::zero(std::uint64_t address, std::uint64_t length) const {
     arg.range = {.start = address, .len = length};
     const int returned = ::ioctl(uffd_, UFFDIO_ZEROPAGE, &arg);
     return result_of(returned, errno, arg.zeropage, length);
+}
+
+FillResult Installer::set_protection(std::uint64_t address, std::uint64_t length, bool on) const {
+    uffdio_writeprotect arg{};
+    arg.range = {.start = address, .len = length};
+    arg.mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0;
+    const int returned = ::ioctl(uffd_, UFFDIO_WRITEPROTECT, &arg);
+    return result_of(returned, errno, 0, length);
+}
+
+FillResult Installer::protect(std::uint64_t address, std::uint64_t length) const {
+    return set_protection(address, length, true);
+}
+
+FillResult Installer::unprotect(std::uint64_t address, std::uint64_t length) const {
+    return set_protection(address, length, false);
+}
+
+int Installer::watch_writes(std::uint64_t address, std::uint64_t length) const {
+    uffdio_register arg{};
+    arg.range = {.start = address, .len = length};
+    arg.mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP;
+    return ::ioctl(uffd_, UFFDIO_REGISTER, &arg) == 0 ? 0 : errno;
 }
 
 FillResult Installer::poison(std::uint64_t address, std::uint64_t length) const {

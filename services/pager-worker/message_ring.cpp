@@ -23,7 +23,7 @@ uffd_msg copy_out(const protocol::RingMessage& slot) {
 void dispatch(const uffd_msg& message, MessageSink& sink) {
     switch (message.event) {
     case UFFD_EVENT_PAGEFAULT:
-        sink.page_fault(message.arg.pagefault.address);
+        sink.page_fault(message.arg.pagefault.address, message.arg.pagefault.flags);
         return;
     case UFFD_EVENT_REMOVE:
     case UFFD_EVENT_UNMAP: // gone from the address space: what is mapped there later is not ours

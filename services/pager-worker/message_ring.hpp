@@ -21,7 +21,8 @@ namespace thaw::worker {
 class MessageSink {
 public:
     virtual ~MessageSink() = default;
-    virtual void page_fault(std::uint64_t address) = 0;
+    // `flags`: UFFD_PAGEFAULT_FLAG_*.
+    virtual void page_fault(std::uint64_t address, std::uint64_t flags) = 0;
     // The range's content is gone for good. When this returns, the removed bitmap says so.
     virtual void removed(std::uint64_t start, std::uint64_t end) = 0;
     virtual void other_event(std::uint8_t event) = 0;

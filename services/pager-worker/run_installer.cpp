@@ -7,18 +7,17 @@ namespace thaw::worker {
 
 using protocol::kBitPage;
 
-FillResult
-RunInstaller::put(const PageLocation& at, std::uint64_t pages, const std::byte* data) const {
+FillResult RunInstaller::put(const PageLocation& at, std::uint64_t pages, const std::byte* data) {
     const std::uint64_t length = pages * kBitPage;
     auto& published = memory_.state().published_chunk;
     published.store(at.first_bit() + 1, std::memory_order_relaxed);
     FillResult result;
     if (data != nullptr)
-        result = installer_.copy(at.address, data, length);
+        result = tracker_.copy(at, data, length, false);
     else if (at.page_size == kBitPage)
-        result = installer_.zero(at.address, length);
+        result = tracker_.zero(at, length);
     else
-        result = installer_.copy(at.address, zeros_, length);
+        result = tracker_.copy(at, zeros_, length, false);
     published.store(0, std::memory_order_relaxed);
     return result;
 }
@@ -87,6 +86,7 @@ RunResult RunInstaller::fill_extent(Cause cause, const Extent& extent, const std
                 missing = unit;
                 continue;
             }
+            tracker_.fail(put_in.errno_value);
             // Not the VMM's memory any more, so there is nothing that could be missing.
             if (cause == Cause::Populate) ledger_.removed({first, unit});
             return {.pages = unit};

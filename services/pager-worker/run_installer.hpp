@@ -4,9 +4,9 @@
 // Installs runs of pages nobody has asked for (yet): what is present or removed is skipped, what
 // the kernel takes in part is gone on with. The removed bits are looked at right before each ioctl.
 
-#include "installer.hpp"
 #include "ledger.hpp"
 #include "region_map.hpp"
+#include "tracker.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -23,11 +23,10 @@ class RunInstaller {
 public:
     // All outlive it. `zeros` are as many as the largest page has.
     RunInstaller(
-        protocol::SessionMemory& memory, const RegionMap& regions, const Installer& installer,
-        Ledger& ledger, const std::byte* zeros
+        protocol::SessionMemory& memory, const RegionMap& regions, Tracker& tracker, Ledger& ledger,
+        const std::byte* zeros
     )
-        : memory_(memory), regions_(regions), installer_(installer), ledger_(ledger),
-          zeros_(zeros) {}
+        : memory_(memory), regions_(regions), tracker_(tracker), ledger_(ledger), zeros_(zeros) {}
 
     // `data`: the bytes of `pages`, nullptr for zeros. Whole pages of the regions' size; a huge
     // page that is only in part inside, or that has lost a part, is left out.
@@ -39,12 +38,12 @@ private:
         std::uint64_t pages = 0;
     };
     RunResult fill_extent(Cause cause, const Extent& extent, const std::byte* data);
-    FillResult put(const PageLocation& at, std::uint64_t pages, const std::byte* data) const;
+    FillResult put(const PageLocation& at, std::uint64_t pages, const std::byte* data);
     void skip(Cause cause, std::uint64_t first, std::uint64_t count);
 
     protocol::SessionMemory& memory_;
     const RegionMap& regions_;
-    const Installer& installer_;
+    Tracker& tracker_;
     Ledger& ledger_;
     const std::byte* zeros_;
 };

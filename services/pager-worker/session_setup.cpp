@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "session_setup.hpp"
 
+#include "core/text.hpp"
 #include "sandbox.hpp"
 
 #include <poll.h>
@@ -27,6 +28,15 @@ Result<StartMessage> receive_start(int channel) {
             return fail(EPROTO, "the broker did not say Start");
         return std::move(message->start);
     }
+}
+
+LogFields log_fields(const SessionMemory& memory) {
+    const auto& info = memory.info();
+    return {
+        {"THAW_INSTANCE", info.name},
+        {"THAW_SESSION", hex_encode(info.session_id.data(), info.session_id.size())},
+        {"THAW_IMAGE", info.image_name},
+    };
 }
 
 namespace {

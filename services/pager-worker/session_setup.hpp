@@ -5,6 +5,7 @@
 
 #include "core/error.hpp"
 #include "demand_reads.hpp"
+#include "log/log.hpp"
 #include "page_source.hpp"
 #include "protocol/session_memory.hpp"
 #include "protocol/worker_control.hpp"
@@ -27,5 +28,8 @@ Result<protocol::StartMessage> receive_start(int channel);
 
 // On failure `reason` says what the broker and the admin are told.
 Result<OpenSession> open_session(protocol::StartMessage start, protocol::FailureReason& reason);
+
+// What every entry of the journal about the session says.
+LogFields log_fields(const protocol::SessionMemory& memory);
 
 } // namespace thaw::worker

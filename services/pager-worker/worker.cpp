@@ -31,28 +31,6 @@ namespace {
 // broker may have.
 constexpr std::uint64_t kSlowSourceBeatNs = 50'000'000;
 
-LogFields log_fields(const SessionMemory& memory) {
-    const auto& info = memory.info();
-    return {
-        {"THAW_INSTANCE", info.name},
-        {"THAW_SESSION", hex_encode(info.session_id.data(), info.session_id.size())},
-        {"THAW_IMAGE", info.image_name},
-    };
-}
-
-Result<std::unique_ptr<FaultEngine>> make_engine(
-    EngineChoice choice, const FaultEngine::Descriptors& descriptors, const MessageRing& ring,
-    MessageSink& sink
-) {
-    if (choice == EngineChoice::Epoll) return make_epoll_engine(descriptors, ring, sink);
-    const auto reads =
-        choice == EngineChoice::IoUringPolled ? UringReads::Polled : UringReads::Best;
-    auto engine = make_uring_engine(descriptors, ring, sink, reads);
-    if (engine || choice != EngineChoice::Auto) return engine;
-    log_info("io_uring is not to be had ({}); epoll is used", engine.error().message());
-    return make_epoll_engine(descriptors, ring, sink);
-}
-
 // Whose read it was.
 constexpr std::uint64_t kBulkToken = std::uint64_t{1} << 32;
 
@@ -61,10 +39,11 @@ public:
     Worker(OpenSession session, const WorkerOptions& options)
         : start_(std::move(session.start)), memory_(std::move(session.memory)),
           regions_(std::move(session.regions)), source_(std::move(session.source)),
-          reads_(std::move(session.reads)), installer_(start_.uffd.get()), ring_(memory_.ring()),
-          ledger_(memory_), runs_(memory_, regions_, installer_, ledger_, source_.zeros()),
+          reads_(std::move(session.reads)), installer_(start_.uffd.get()),
+          tracker_(memory_, regions_, installer_), ring_(memory_.ring()), ledger_(memory_),
+          runs_(memory_, regions_, tracker_, ledger_, source_.zeros()),
           handler_(
-              memory_, regions_, installer_, source_, reads_, ledger_, runs_,
+              memory_, regions_, installer_, tracker_, source_, reads_, ledger_, runs_,
               [this](const auto& lost) { report_loss(lost); }
           ),
           background_(
@@ -84,6 +63,7 @@ private:
     void report_loss(const protocol::FailedMessage& lost);
     void report_replay(const protocol::ReplayEndedMessage& ended, const std::string& why);
     void report_populate(bool complete);
+    void report_tracking(int errno_value) const;
     void connect_parts();
     void take_reads(std::span<const ReadEnd> ends);
     void attend();
@@ -97,6 +77,7 @@ private:
     PageSource source_;
     DemandReads reads_;
     Installer installer_;
+    Tracker tracker_;
     MessageRing ring_;
     Ledger ledger_;
     RunInstaller runs_;
@@ -150,6 +131,7 @@ Result<> Worker::prepare(Fd channel, const WorkerOptions& options) {
 }
 
 void Worker::connect_parts() {
+    tracker_.set_failed_hook([this](int errno_value) { report_tracking(errno_value); });
     background_.set_registered(engine_->has_registered_buffer());
     reads_.connect(source_, [this](const ReadRequest& request) { return engine_->read(request); });
     background_.set_hooks({
@@ -170,6 +152,7 @@ Result<> Worker::adopt() {
     state.phase.store(static_cast<std::uint32_t>(WorkerPhase::Adopting), std::memory_order_release);
     // What a predecessor had read comes first, then what is still in the kernel; only then may a
     // page be filled. Faults it had read are forgotten with it: waking everybody brings them back.
+    tracker_.begin();
     const std::size_t left = ring_.replay(handler_);
     state.counters.replayed_messages.fetch_add(left, std::memory_order_relaxed);
     if (state.generation.load(std::memory_order_relaxed) > 1)
@@ -195,7 +178,7 @@ Result<> Worker::adopt() {
     );
     attend();
     // A first worker that is asked for nothing has nothing to answer.
-    if (!background_.wants_quiet()) {
+    if (!background_.wants_quiet() && tracker_.is_settled()) {
         state.quiesced.store(0, std::memory_order_release);
         state.control_serial.store(serial_, std::memory_order_release);
         unanswered_ = false;
@@ -234,6 +217,14 @@ void Worker::report_populate(bool complete) {
     channel_->send(protocol::encode(ControlType::Complete), now);
 }
 
+void Worker::report_tracking(int errno_value) const {
+    log_event(
+        LogLevel::Warning, message_id::kTrackingFailed, log_fields(memory_),
+        "VM {}: what its guest writes cannot be tracked any more: {}", memory_.info().name,
+        errno_text(errno_value)
+    );
+}
+
 void Worker::report_loss(const protocol::FailedMessage& lost) {
     constexpr std::uint64_t kLogged = 10; // a rotten image would fill the journal
     channel_->send(protocol::encode(lost), now_ns());
@@ -263,6 +254,7 @@ bool Worker::may_quit() const {
 void Worker::attend() {
     serial_ = memory_.control().serial.load(std::memory_order_acquire);
     background_.attend();
+    tracker_.attend();
     unanswered_ = true;
 }
 
@@ -270,11 +262,17 @@ void Worker::answer_attention() {
     auto& state = memory_.state();
     const bool quiet = background_.wants_quiet();
     if (quiet && !(background_.is_still() && handler_.is_idle())) return; // later, then
+    if (!tracker_.is_settled()) return;
     state.quiesced.store(quiet ? 1 : 0, std::memory_order_release);
     state.control_serial.store(serial_, std::memory_order_release);
     unanswered_ = false;
     channel_->send(
-        protocol::encode(protocol::AttendedMessage{.serial = serial_, .quiesced = quiet}), now_ns()
+        protocol::encode(protocol::AttendedMessage{
+            .serial = serial_,
+            .quiesced = quiet,
+            .tracking = static_cast<protocol::TrackState>(state.tracking.load()),
+        }),
+        now_ns()
     );
 }
 
@@ -307,7 +305,8 @@ Result<> Worker::loop() {
     auto& state = memory_.state();
     for (;;) {
         auto deadline = std::min(
-            {handler_.next_deadline(), channel_->next_deadline(), background_.next_deadline()}
+            {handler_.next_deadline(), channel_->next_deadline(), background_.next_deadline(),
+             tracker_.next_deadline()}
         );
         // The broker is patient with a source that is slow as long as the heart beats.
         if (state.source_slow.load(std::memory_order_relaxed) != 0)
@@ -330,11 +329,14 @@ Result<> Worker::loop() {
         // Idle work, one step at a time, with a look at the messages between any two.
         if (background_.next_deadline() != kNever && !handler_.vmm_is_gone())
             background_.step(now_ns());
+        if (!tracker_.is_settled() && !handler_.vmm_is_gone()) tracker_.step(now_ns());
         if (unanswered_) answer_attention();
     }
 }
 
 void Worker::abandon(FailureReason reason, const Error& error) {
+    // A message that was lost may have been a removal.
+    tracker_.fail(error.code());
     auto& record = memory_.state().failure;
     if (record.reason.load(std::memory_order_acquire) == 0) {
         record.errno_value.store(error.code(), std::memory_order_relaxed);

@@ -6,16 +6,13 @@
 
 #include "control_channel.hpp"
 #include "core/error.hpp"
-#include "fault_engine.hpp"
+#include "engine_choice.hpp"
 #include "fault_handler.hpp"
 #include "page_source.hpp"
 
 #include <string>
 
 namespace thaw::worker {
-
-// Auto: io_uring where it is allowed, else epoll.
-enum class EngineChoice { Auto, Epoll, IoUring, IoUringPolled };
 
 struct WorkerOptions {
     EngineChoice engine = EngineChoice::Auto;

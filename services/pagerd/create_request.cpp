@@ -116,6 +116,9 @@ Result<> read_option(BusMessage& message, std::string_view key, CreateRequest& r
     } else if (key == "Recording") {
         THAW_TRY(const int on, read_variant<int>(message, "Recording", "b"));
         if (on) info.flags |= protocol::kFlagRecording;
+    } else if (key == "Track") {
+        THAW_TRY(const int on, read_variant<int>(message, "Track", "b"));
+        request.track = on != 0;
     } else if (key == "HandshakeTimeoutUSec") {
         THAW_TRY(
             request.handshake_timeout,
@@ -198,6 +201,8 @@ Result<CreateRequest> read_create_request(BusMessage& message, const Config& def
     THAW_CHECK(read_flags(message));
     THAW_CHECK(check_memory(request));
     auto& session = request.info;
+    if (request.track && (session.flags & protocol::kFlagRecording) != 0)
+        return invalid("a session records or tracks, not both");
     // What is loaded ahead would hide what the guest touches.
     if ((session.flags & protocol::kFlagRecording) != 0) request.prefetch.enabled = false;
     if (request.prefetch.enabled) session.flags |= protocol::kFlagPrefetch;

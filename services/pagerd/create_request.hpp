@@ -17,6 +17,7 @@ struct CreateRequest {
     ImageFiles files;
     Fd working_set; // may be invalid
     protocol::PrefetchPolicy prefetch;
+    bool track = false; // what the guest writes, from its first page on
     Microseconds handshake_timeout = 0;
 };
 

@@ -151,6 +151,7 @@ Result<Session*> Manager::create(CreateRequest request) {
         images_.acquire(hex_encode(id.data(), id.size()), std::move(request.files))
     );
     memory.set_prefetch(request.prefetch);
+    if (request.track) memory.request_tracking(true);
     auto* session = add(std::move(memory), image);
     session->set_working_set(std::move(request.working_set));
     if (auto opened = session->open(request.handshake_timeout); !opened) {

@@ -196,6 +196,12 @@ void Manager::do_change(const std::string& name, Session::Change change, BusMess
         return (*session)->resume(message);
     case Session::Change::Complete:
         return (*session)->complete(message);
+    case Session::Change::StartTracking:
+        return (*session)->start_tracking(message);
+    case Session::Change::StopTracking:
+        return (*session)->stop_tracking(message);
+    case Session::Change::TakeDirty:
+        return (*session)->take_dirty(message);
     }
 }
 

@@ -202,6 +202,9 @@ void Session::release_all() {
     quiesce_deadline_.reset();
     for (const auto& call : std::exchange(quiescing_, {}))
         call.reply_error(Error(pager1::error::kNotServing, ESHUTDOWN, "the session ended"));
+    track_deadline_.reset();
+    for (const auto& waiting : std::exchange(track_calls_, {}))
+        waiting.call.reply_error(Error(pager1::error::kNotServing, ESHUTDOWN, "the session ended"));
     if (worker_) worker_->finish();
     for (const auto role : std::set<FdRole>(stored_))
         unstore(role);

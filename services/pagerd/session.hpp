@@ -27,7 +27,17 @@ namespace thaw::pagerd {
 class Session {
 public:
     // What a caller may ask of a session; the owner checks the sender first.
-    enum class Change { Close, TakeRecording, SetPrefetch, Quiesce, Resume, Complete };
+    enum class Change {
+        Close,
+        TakeRecording,
+        SetPrefetch,
+        Quiesce,
+        Resume,
+        Complete,
+        StartTracking,
+        StopTracking,
+        TakeDirty,
+    };
     using ChangeRequest =
         std::function<Result<>(const std::string& name, Change change, BusMessage message)>;
     // Called once, when the session is over: closed | vmm-exited | failed. The owner destroys the
@@ -65,6 +75,12 @@ public:
     void resume(BusMessage& call);
     // Has every page loaded; then the VM needs no pager any more.
     void complete(BusMessage& call);
+
+    // ---- session_tracking.cpp: the caller sees to it that the VM stands still
+    void start_tracking(BusMessage& call);
+    void stop_tracking(BusMessage& call);
+    // A sealed memfd with the bitmap of pages that may have changed since tracking began.
+    void take_dirty(BusMessage& call);
 
     // The broker is being stopped for good: a session that still waits for its VMM fails.
     void broker_stopped();
@@ -107,6 +123,18 @@ private:
     Result<> detach();
     void drain_messages();
 
+    // ---- session_tracking.cpp
+    struct TrackCall {
+        BusMessage call;
+        Change wanted;
+        std::uint32_t vouch = 0; // TakeDirty: what SessionState::vouched must have come to
+    };
+    bool is_tracked() const;
+    void await_tracking(TrackCall call);
+    void answer_tracking();
+    bool answer_one(TrackCall& call);
+    void give_up_tracking();
+
     // ---- session_adopt.cpp
     Result<> take_over(Fd worker);
 
@@ -127,6 +155,7 @@ private:
     Result<> property_id(BusMessage& reply) const;
     Result<> property_unit(BusMessage& reply) const;
     Result<> property_image(BusMessage& reply) const;
+    Result<> property_image_id(BusMessage& reply) const;
     Result<> property_memory_size(BusMessage& reply) const;
     Result<> property_page_size(BusMessage& reply) const;
     Result<> property_state(BusMessage& reply) const;
@@ -150,6 +179,9 @@ private:
     Result<> property_latency_sum(BusMessage& reply) const;
     Result<> property_unservable(BusMessage& reply) const;
     Result<> property_touches(BusMessage& reply) const;
+    Result<> property_populate_state(BusMessage& reply) const;
+    Result<> property_tracking(BusMessage& reply) const;
+    Result<> property_dirty(BusMessage& reply) const;
     Result<> property_handshake(BusMessage& reply) const;
     template <auto Field>
     Result<> append_state(BusMessage& reply) const;
@@ -184,6 +216,8 @@ private:
     Fd working_set_;
     std::vector<BusMessage> quiescing_; // calls that wait for the barrier
     EventSource quiesce_deadline_;
+    std::vector<TrackCall> track_calls_; // that wait for the worker
+    EventSource track_deadline_;
     EventSource complete_source_;
     EventSource drain_source_; // once the VM needs no pager any more
 

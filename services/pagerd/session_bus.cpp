@@ -3,6 +3,8 @@
 #include "bus/vtable.hpp"
 #include "session.hpp"
 
+#include <bit>
+
 namespace thaw::pagerd {
 
 namespace {
@@ -31,6 +33,10 @@ Result<> Session::property_unit(BusMessage& reply) const {
 }
 Result<> Session::property_image(BusMessage& reply) const {
     return append_text(reply, memory_.info().image_name);
+}
+Result<> Session::property_image_id(BusMessage& reply) const {
+    const auto& id = memory_.info().image_id;
+    return append_text(reply, hex_encode(id.data(), id.size()));
 }
 Result<> Session::property_memory_size(BusMessage& reply) const {
     return reply.append("t", memory_.info().memory_size);
@@ -130,6 +136,24 @@ Result<> Session::property_unservable(BusMessage& reply) const {
 Result<> Session::property_touches(BusMessage& reply) const {
     return reply.append("t", memory_.state().touches.load(std::memory_order_relaxed));
 }
+Result<> Session::property_populate_state(BusMessage& reply) const {
+    return append_text(
+        reply,
+        protocol::populate_state_name(memory_.state().populate_state.load(std::memory_order_relaxed)
+        )
+    );
+}
+Result<> Session::property_tracking(BusMessage& reply) const {
+    return append_text(
+        reply, protocol::track_state_name(memory_.state().tracking.load(std::memory_order_relaxed))
+    );
+}
+Result<> Session::property_dirty(BusMessage& reply) const {
+    std::uint64_t pages = 0;
+    for (const auto word : memory_.dirty_bitmap())
+        pages += static_cast<std::uint64_t>(std::popcount(word));
+    return reply.append("t", pages);
+}
 template <auto Field>
 Result<> Session::append_policy(BusMessage& reply) const {
     return reply.append("t", memory_.prefetch().*Field);
@@ -201,6 +225,7 @@ const sd_bus_vtable Session::kVtable[] = {
     THAW_CONST("Id", "s", property_id),
     THAW_CONST("Unit", "s", property_unit),
     THAW_CONST("Image", "s", property_image),
+    THAW_CONST("ImageId", "s", property_image_id),
     THAW_CONST("MemorySize", "t", property_memory_size),
     THAW_CONST("PageSize", "t", property_page_size),
     THAW_EMITS("State", "s", property_state),
@@ -255,7 +280,11 @@ const sd_bus_vtable Session::kVtable[] = {
     THAW_STATE("ReplayTotal", replay_total),
     THAW_STATE("ReplayDone", replay_done),
     THAW_STATE("PopulateDone", populate_done),
+    THAW_SILENT("PopulateState", "s", property_populate_state),
     THAW_STATE("Touches", touches),
+    THAW_EMITS("Tracking", "s", property_tracking),
+    THAW_SILENT("DirtyPages", "t", property_dirty),
+    THAW_COUNTER("WriteFaults", write_faults),
     // Open to the method table, closed by the owner: sd-bus's own check would ask the bus driver
     // and wait.
     THAW_CHANGE(Close),
@@ -272,6 +301,13 @@ const sd_bus_vtable Session::kVtable[] = {
     THAW_CHANGE(Quiesce),
     THAW_CHANGE(Resume),
     THAW_CHANGE(Complete),
+    THAW_CHANGE(StartTracking),
+    THAW_CHANGE(StopTracking),
+    SD_BUS_METHOD_WITH_ARGS(
+        "TakeDirty", SD_BUS_ARGS("t", flags), SD_BUS_RESULT("h", bitmap),
+        (bus_method<Session, &Session::method_change<Session::Change::TakeDirty>>),
+        SD_BUS_VTABLE_UNPRIVILEGED
+    ),
     SD_BUS_VTABLE_END,
 };
 

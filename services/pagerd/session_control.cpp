@@ -4,18 +4,16 @@
 #include "api/pager1.hpp"
 #include "bus/errors.hpp"
 #include "bus/flags.hpp"
-#include "core/file.hpp"
 #include "create_request.hpp"
 #include "event/priorities.hpp"
 #include "image/access_log.hpp"
 #include "log/message_ids.hpp"
+#include "sealed_memfd.hpp"
 #include "session.hpp"
 
-#include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <array>
@@ -27,18 +25,6 @@ namespace {
 
 constexpr Microseconds kQuiesceTimeout = 10 * kUsecPerSec;
 constexpr std::size_t kDrainMessages = 64;
-
-Result<Fd> make_recording(const image::AccessLog& log) {
-    const auto bytes = image::encode_access_log(log);
-    Fd memfd(::memfd_create("thaw-recording", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-    if (!memfd) return fail_errno(errno, "make a memfd");
-    THAW_CHECK(write_all(memfd.get(), bytes));
-    if (::fcntl(
-            memfd.get(), F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL
-        ) != 0)
-        return fail_errno(errno, "seal the recording");
-    return memfd;
-}
 
 void answer(BusMessage& call, const Result<>& done) {
     if (!done) return call.reply_error(done.error());
@@ -70,7 +56,7 @@ void Session::take_recording(BusMessage& call) {
         .settled = false, // the caller's to judge
         .pages = memory_.touches(),
     };
-    auto recording = make_recording(log);
+    auto recording = make_sealed_memfd("thaw-recording", image::encode_access_log(log));
     if (!recording) return call.reply_error(recording.error());
     if (auto sent = call.reply("h", recording->get()); !sent)
         log_warning(log_fields(), "{}", sent.error().message());
@@ -139,7 +125,8 @@ void Session::resume(BusMessage& call) {
 
 void Session::on_attended(const protocol::AttendedMessage& message) {
     if (message.quiesced) answer_quiesced();
-    changed({"Quiesced"});
+    changed({"Quiesced", "Tracking"});
+    answer_tracking();
 }
 
 void Session::answer_quiesced() {
@@ -175,6 +162,8 @@ void Session::on_complete() {
 
 void Session::leave_pager() {
     if (state_ != SessionState::Serving) return;
+    // Its worker goes on noting what is written: unregistering would end that.
+    if (is_tracked()) return;
     if (auto detached = detach(); !detached) {
         // The worker serves on, and it alone reads: nothing is lost but the saving. What was
         // unregistered before stays so; all its pages are in.

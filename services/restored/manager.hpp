@@ -106,7 +106,8 @@ private:
         BusMessage& message, const std::string& image, const RecordRequest& request, uid_t uid
     );
     void accept_snapshot(
-        BusMessage& message, const std::string& name, const std::string& image, uid_t uid
+        BusMessage& message, const std::string& name, const std::string& image,
+        SnapshotJob::Kind kind, uid_t uid
     );
     Result<> may_record(const std::string& image) const;
     std::string recording_name(std::uint32_t job) const;

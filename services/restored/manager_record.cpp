@@ -112,8 +112,16 @@ void Manager::accept_record(
 Result<> Manager::method_snapshot(BusMessage message) {
     const char *name = nullptr, *image = nullptr;
     THAW_CHECK(message.read("ss", &name, &image));
-    THAW_CHECK(for_each_property(message, [](std::string_view key) -> Result<> {
-        return fail_named(kErrorInvalidArgs, EINVAL, "unknown option {}", key);
+    auto kind = SnapshotJob::Kind::Full;
+    THAW_CHECK(for_each_property(message, [&](std::string_view key) -> Result<> {
+        if (key != "Diff") return fail_named(kErrorInvalidArgs, EINVAL, "unknown option {}", key);
+        int on = 0;
+        if (auto read = message.read("v", "b", &on); !read)
+            return std::unexpected(
+                std::move(read).error().with_context(key).with_bus_name(kErrorInvalidArgs)
+            );
+        if (on != 0) kind = SnapshotJob::Kind::Difference;
+        return {};
     }));
     THAW_CHECK(read_flags(message));
     if (!is_valid_image_name(image))
@@ -121,15 +129,16 @@ Result<> Manager::method_snapshot(BusMessage message) {
     THAW_TRY(const auto uid, message.sender_uid());
     authorize(
         message, restore1::kActionSnapshot, name,
-        [this, message, vm = std::string(name), to = std::string(image), uid]() mutable {
-            accept_snapshot(message, vm, to, uid);
+        [this, message, vm = std::string(name), to = std::string(image), kind, uid]() mutable {
+            accept_snapshot(message, vm, to, kind, uid);
         }
     );
     return {};
 }
 
 void Manager::accept_snapshot(
-    BusMessage& message, const std::string& name, const std::string& image, uid_t uid
+    BusMessage& message, const std::string& name, const std::string& image, SnapshotJob::Kind kind,
+    uid_t uid
 ) {
     auto* instance = find_instance(name);
     if (instance == nullptr)
@@ -144,7 +153,7 @@ void Manager::accept_snapshot(
     const auto record = new_job(JobKind::Snapshot, uid);
     instance->set_job(record);
     answer_with_job(
-        message, add_job(std::make_unique<SnapshotJob>(context_, record, *instance, image))
+        message, add_job(std::make_unique<SnapshotJob>(context_, record, *instance, image, kind))
     );
 }
 

@@ -51,10 +51,12 @@ Result<> read_option(
         THAW_TRY(options.backend, parse_backend(text));
         return {};
     }
-    if (key == "Prefetch") {
+    for (const auto& [name, target] :
+         {std::pair{std::string_view("Prefetch"), &options.prefetch}, {"Track", &options.track}}) {
+        if (key != name) continue;
         int on = 0;
         THAW_CHECK(message.read("v", "b", &on));
-        options.prefetch = on != 0;
+        *target = on != 0;
         return {};
     }
     for (const auto& [name, target] :

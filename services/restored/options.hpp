@@ -26,6 +26,7 @@ struct RestoreOptions {
     NetworkOverrides network_overrides;
     std::string on_pager_loss; // empty: the pager's default
     std::vector<ShareRequest> shares;
+    bool track = false;     // what the guest writes, from its first page on
     bool recording = false; // not from the bus: of a record job
 };
 

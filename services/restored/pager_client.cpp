@@ -17,6 +17,7 @@ constexpr Microseconds kCallLimit = 5 * kUsecPerSec;
 // Longer than what the broker itself waits for: its store takes up to 5 s, its barrier up to 10 s.
 constexpr Microseconds kCreateLimit = 8 * kUsecPerSec;
 constexpr Microseconds kChangeLimit = 15 * kUsecPerSec;
+constexpr Microseconds kTakeLimit = 35 * kUsecPerSec; // a worker vouches within 30 s
 constexpr Microseconds kReadLimit = 2 * kUsecPerSec;
 constexpr Microseconds kReadRetry = kUsecPerSec;
 constexpr const char* kProperties = "org.freedesktop.DBus.Properties";
@@ -39,6 +40,9 @@ Result<> read_property(BusMessage& message, std::string_view name, PagerSession&
     if (name == "State") text = &session.state;
     if (name == "ErrorName") text = &session.error_name;
     if (name == "ErrorMessage") text = &session.error_message;
+    if (name == "ImageId") text = &session.image_id;
+    if (name == "PopulateState") text = &session.populate;
+    if (name == "Tracking") text = &session.tracking;
     if (text != nullptr) {
         const char* value = nullptr;
         THAW_CHECK(message.read("v", "s", &value));
@@ -244,6 +248,7 @@ Result<BusMessage> PagerClient::make_create(const SessionRequest& request) const
           {"SequentialBudget", request.sequential_budget}})
         if (value) THAW_CHECK(message.append("{sv}", key, "t", *value));
     if (request.recording) THAW_CHECK(message.append("{sv}", "Recording", "b", 1));
+    if (request.track) THAW_CHECK(message.append("{sv}", "Track", "b", 1));
     if (!request.on_pager_loss.empty())
         THAW_CHECK(message.append("{sv}", "OnPagerLoss", "s", request.on_pager_loss.c_str()));
     THAW_CHECK(message.close_container());
@@ -347,9 +352,19 @@ PagerHandle PagerClient::change_session(
 
 PagerHandle
 PagerClient::take_recording(const std::string& name, std::function<void(Result<Fd>)> handler) {
-    auto message = bus_.new_call(
-        pager1::kBusName, session_path(name), pager1::kSessionInterface, "TakeRecording"
-    );
+    return take_file(name, "TakeRecording", std::move(handler));
+}
+
+PagerHandle
+PagerClient::take_dirty(const std::string& name, std::function<void(Result<Fd>)> handler) {
+    return take_file(name, "TakeDirty", std::move(handler));
+}
+
+PagerHandle PagerClient::take_file(
+    const std::string& name, const char* member, std::function<void(Result<Fd>)> handler
+) {
+    auto message =
+        bus_.new_call(pager1::kBusName, session_path(name), pager1::kSessionInterface, member);
     if (message)
         if (auto filled = message->append("t", std::uint64_t{0}); !filled)
             message = std::unexpected(std::move(filled).error());
@@ -360,10 +375,10 @@ PagerClient::take_recording(const std::string& name, std::function<void(Result<F
             return handler(std::unexpected(std::move(done).error()));
         // The message keeps its own.
         Fd copy(fcntl(fd, F_DUPFD_CLOEXEC, 0));
-        if (!copy) return handler(fail_errno(errno, "duplicate the recording"));
+        if (!copy) return handler(fail_errno(errno, "duplicate what the pager sent"));
         handler(std::move(copy));
     };
-    return std::make_unique<Call>(bus_, std::move(message), std::move(answered), kCallLimit);
+    return std::make_unique<Call>(bus_, std::move(message), std::move(answered), kTakeLimit);
 }
 
 PagerHandle PagerClient::watch_session(

@@ -25,6 +25,9 @@ struct PagerSession {
     std::string error_name;
     std::string error_message;
     bool stop_pending = false;
+    std::string image_id; // hex
+    std::string populate; // none running done failed
+    std::string tracking; // off arming armed failed
 
     bool serves() const { return present && (state == "serving" || state == "complete"); }
     bool has_failed() const { return present && (state == "failed" || stop_pending); }
@@ -47,6 +50,7 @@ struct SessionRequest {
     std::optional<std::uint64_t> replay_budget;
     std::optional<std::uint64_t> sequential_budget;
     bool recording = false; // first touches are kept; take_recording() brings them
+    bool track = false;     // what the guest writes; take_dirty() brings it
     // Of a difference: its table of layers, and the memory files of the images below.
     int layers_fd = -1;
     std::vector<int> base_fds{};
@@ -96,13 +100,16 @@ public:
         const std::string& name, const char* property,
         std::function<void(Result<std::uint64_t>)> handler
     );
-    // Session.Complete, Quiesce or Resume.
+    // Session.Complete, Quiesce, Resume, StartTracking or StopTracking.
     [[nodiscard]] PagerHandle change_session(
         const std::string& name, const char* member, std::function<void(Result<>)> handler
     );
     // What was recorded so far, as a memfd of image/access_log.hpp's raw form.
     [[nodiscard]] PagerHandle
     take_recording(const std::string& name, std::function<void(Result<Fd>)> handler);
+    // Pages that may have changed since tracking began, as a memfd of image/page_bitmap.hpp's form.
+    [[nodiscard]] PagerHandle
+    take_dirty(const std::string& name, std::function<void(Result<Fd>)> handler);
     // Called with the state soon, and after every change, until dropped; also from inside itself.
     [[nodiscard]] PagerHandle
     watch_session(const std::string& name, std::function<void(const PagerSession&)> handler);
@@ -111,6 +118,8 @@ private:
     class Watch;
     Result<BusMessage> make_create(const SessionRequest& request) const;
     Result<BusMessage> make_read(const std::string& path) const;
+    PagerHandle
+    take_file(const std::string& name, const char* member, std::function<void(Result<Fd>)> handler);
     void refresh(const std::string& path);
     void refresh_all();
 

@@ -67,7 +67,9 @@ void Manager::add_recorded(const Record& record) {
         return;
     }
     if (job.kind == JobKind::Snapshot) {
-        add_job(std::make_unique<SnapshotJob>(context_, job, instance, std::string()));
+        add_job(std::make_unique<SnapshotJob>(
+            context_, job, instance, std::string(), SnapshotJob::Kind::Full
+        ));
         std::erase(queue_, job.id); // as below
         interrupted_snapshots_.push_back(job.id);
         return;

@@ -77,6 +77,8 @@ void RestoreJob::run(Step step) {
         return await_api();
     case Step::LoadSnapshot:
         return load_snapshot();
+    case Step::CheckTracking:
+        return check_tracking();
     case Step::ResumeVm:
         return resume_vm();
     case Step::AwaitServing:

@@ -61,6 +61,8 @@ private:
     void on_start_job(Result<std::string> result);
     void await_api();
     void load_snapshot();
+    void check_tracking();
+    void await_tracking();
     void resume_vm();
     void await_serving();
     void confirm_unit();

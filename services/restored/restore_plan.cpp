@@ -32,7 +32,9 @@ const std::vector<StepSpec>& step_table() {
          kStartLimit},
         {AwaitApi, "await-api", JobState::Starting, {StartUnit}, kApiLimit},
         {LoadSnapshot, "load-snapshot", JobState::Loading, {AwaitApi}, 0},
-        {ResumeVm, "resume-vm", JobState::Loading, {LoadSnapshot}, kApiLimit},
+        {CheckTracking, "check-tracking", JobState::Loading, {LoadSnapshot}, kApiLimit},
+        // LoadSnapshot as well: CheckTracking counts as finished from the start without tracking.
+        {ResumeVm, "resume-vm", JobState::Loading, {LoadSnapshot, CheckTracking}, kApiLimit},
         {AwaitServing, "await-serving", JobState::Proving, {ResumeVm}, kProofLimit},
         // ResumeVm as well: AwaitServing counts as finished from the start without a pager.
         {ConfirmUnit, "confirm-unit", JobState::Proving, {ResumeVm, AwaitServing}, kApiLimit},

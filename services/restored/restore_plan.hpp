@@ -25,11 +25,12 @@ enum class Step {
     StartUnit,     // starting
     AwaitApi,      // starting: the VMM's API socket accepts
     LoadSnapshot,  // loading
+    CheckTracking, // loading: what the guest will write is noted, and nothing writes past that
     ResumeVm,      // loading
     AwaitServing,  // proving: the pager has the VMM's memory and serves
     ConfirmUnit,   // proving: the unit is still active
 };
-inline constexpr std::size_t kStepCount = 13;
+inline constexpr std::size_t kStepCount = 14;
 
 struct StepSpec {
     Step step;

@@ -57,6 +57,7 @@ void RestoreJob::open_image() {
              )}
         );
     if (options_.shares.empty()) plan_.skip(Step::AddShares);
+    if (!options_.track) plan_.skip(Step::CheckTracking);
     if (auto bad = check_drives(opened->manifest)) return failed(std::move(*bad));
     if (auto chosen = choose_backend_of(*opened); !chosen)
         return failed({.name = error::kBackendUnsupported, .message = chosen.error().message()});
@@ -75,6 +76,7 @@ Result<> RestoreJob::choose_backend_of(const image::OpenImage& image) {
         .in_use = context().manager.count_live(image.name) > 0,
         .recorded = static_cast<bool>(image.working_set),
         .layered = manifest.base.has_value(),
+        .tracked = options_.track,
     };
     THAW_TRY(const auto choice, choose_backend(question));
     chosen_ = choice.backend;
@@ -134,6 +136,7 @@ void RestoreJob::create_session() {
         .replay_budget = options_.replay_budget,
         .sequential_budget = options_.sequential_budget,
         .recording = options_.recording,
+        .track = options_.track,
         .layers_fd = image_files_->layers.get(),
     };
     for (const auto& base : image_files_->bases)

@@ -5,6 +5,7 @@
 #include "core/names.hpp"
 #include "core/scm.hpp"
 #include "restore_job.hpp"
+#include "tracked_devices.hpp"
 
 #include <sys/socket.h>
 
@@ -86,6 +87,39 @@ void RestoreJob::load_snapshot() {
             failed(std::move(*bad));
         else
             finished(Step::LoadSnapshot);
+    });
+}
+
+// The VM stands still: it was loaded and never ran.
+void RestoreJob::check_tracking() {
+    const HttpRequest request{
+        .socket_path = paths::vm_api_socket(instance()),
+        .method = "GET",
+        .path = "/vm/config",
+        .body = {},
+        .timeout = kResumeLimit,
+    };
+    http_ = context().vmm.send(request, [this](const Result<HttpReply>& reply) {
+        auto bad = judge_reply(
+            reply, "show its devices", error::kTrackingUnsupported, error::kTrackingUnsupported
+        );
+        if (!bad) bad = judge_devices(image_files_->manifest.vmm, reply->body);
+        if (bad)
+            failed(std::move(*bad));
+        else
+            await_tracking();
+    });
+}
+
+void RestoreJob::await_tracking() {
+    pager_ = context().pager.read_session(instance(), [this](const Result<PagerSession>& session) {
+        if (session && session->tracking == "armed") return finished(Step::CheckTracking);
+        if (session && (session->tracking == "failed" || session->tracking == "off"))
+            return failed(
+                {.name = error::kTrackingUnsupported,
+                 .message = "the kernel does not let the pager watch what the VM writes"}
+            );
+        arm(kApiRetryMost, [this] { await_tracking(); });
     });
 }
 

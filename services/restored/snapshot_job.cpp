@@ -59,11 +59,22 @@ void remove_snapshot_folder(const std::string& vm) {
         );
 }
 
+void empty_snapshot_folder(const std::string& vm) {
+    std::error_code code;
+    for (const auto& entry : std::filesystem::directory_iterator(snapshot_folder(vm), code))
+        std::filesystem::remove_all(entry.path(), code);
+    if (code)
+        log_warning(
+            {{"THAW_INSTANCE", vm}}, "ignoring: empty {}: {}", snapshot_folder(vm), code.message()
+        );
+}
+
 SnapshotJob::SnapshotJob(
-    const Context& context, const JobRecord& record, Instance& instance, std::string new_image
+    const Context& context, const JobRecord& record, Instance& instance, std::string new_image,
+    Kind kind
 )
     : Job(context, record, instance.name(), instance.record().image), instance_(instance),
-      new_image_(std::move(new_image)) {}
+      new_image_(std::move(new_image)), kind_(kind) {}
 
 void SnapshotJob::arm(Microseconds delay, std::function<void()> then) {
     auto timer = context().loop.add_timer(delay, std::move(then), "snapshot-job", priority::kTimer);
@@ -121,12 +132,18 @@ void SnapshotJob::reserve() {
             if (!admitted) return fail_with(no_space(admitted.error(), context().images.root()));
             room_ = std::move(*admitted);
             set_state(JobState::Preparing);
-            if (by_pager_)
-                load_all();
-            else
-                pause();
+            prepare();
         }
     );
+}
+
+void SnapshotJob::prepare() {
+    if (kind_ == Kind::Difference)
+        check_tracked();
+    else if (by_pager_)
+        load_all();
+    else
+        pause();
 }
 
 // ---- every page in --------------------------------------------------------------------------
@@ -142,8 +159,12 @@ void SnapshotJob::load_all() {
 
 void SnapshotJob::look_at_progress() {
     pager_ = context().pager.read_session(instance(), [this](const Result<PagerSession>& session) {
-        if (session && session->present && session->state == "complete") return pause();
-        const bool lost = session && (!session->present || session->has_failed());
+        // A session that is tracked stays with the pager.
+        const bool loaded = session && session->present &&
+                            (session->state == "complete" || session->populate == "done");
+        if (loaded) return pause();
+        const bool lost = session && (!session->present || session->has_failed() ||
+                                      session->populate == "failed");
         if (lost || now_monotonic() > load_deadline_)
             return fail_with(
                 {.name = error::kPagerFailed,
@@ -158,19 +179,20 @@ void SnapshotJob::look_at_progress() {
 // ---- the VM stands still --------------------------------------------------------------------
 
 void SnapshotJob::pause() {
-    set_state(JobState::Capturing);
+    if (state() != JobState::Capturing) set_state(JobState::Capturing);
     set_stage("pause");
     set_progress(kLoaded);
-    if (!running_) return create();
+    const auto next = [this] { kind_ == Kind::Difference ? quiesce() : create(); };
+    if (!running_) return next();
     paused_at_ = now_monotonic();
     // Before the answer: one that got lost may have been obeyed.
     paused_ = true;
     http_ = send(
         "PATCH", "/vm", vm_state_body(VmState::Paused), kPauseLimit,
-        [this](const Result<HttpReply>& reply) {
+        [this, next](const Result<HttpReply>& reply) {
             auto bad = judge_reply(reply, "pause", error::kSnapshotFailed, error::kVmmUnreachable);
             if (bad) return fail_with(std::move(*bad));
-            create();
+            next();
         }
     );
 }
@@ -179,7 +201,7 @@ void SnapshotJob::create() {
     set_stage("write");
     const auto folder = snapshot_folder(instance());
     const auto body = json_dump(
-        {{"snapshot_type", "Full"},
+        {{"snapshot_type", resident_only_ ? "Diff" : "Full"},
          {"snapshot_path", fmt::format("{}/{}", folder, kState)},
          {"mem_file_path", fmt::format("{}/{}", folder, kMemory)}}
     );
@@ -188,13 +210,15 @@ void SnapshotJob::create() {
             failure_ = judge_reply(
                 reply, "create snapshot", error::kSnapshotFailed, error::kVmmUnreachable
             );
+            if (!failure_ && kind_ == Kind::Difference) return take_dirty();
+            if (falls_back()) failure_.reset();
             resume();
         });
 }
 
 // Always, and before anything else is said or done.
 void SnapshotJob::resume() {
-    if (!std::exchange(paused_, false) || ended_) return failure_ ? conclude() : seal();
+    if (!std::exchange(paused_, false) || ended_) return release_session();
     set_stage("resume");
     http_ = send(
         "PATCH", "/vm", vm_state_body(VmState::Resumed), kPauseLimit,
@@ -203,8 +227,7 @@ void SnapshotJob::resume() {
             auto bad = judge_reply(reply, "resume", error::kResumeFailed, error::kResumeFailed);
             // The worse of two failures.
             if (bad) failure_ = std::move(*bad);
-            if (failure_) return conclude();
-            seal();
+            release_session();
         }
     );
 }
@@ -228,6 +251,11 @@ void SnapshotJob::seal() {
     source.manifest.page_size = manifest_.page_size;
     source.manifest.drives = manifest_.drives;
     source.manifest.vsock_path = manifest_.vsock_path;
+    if (kind_ == Kind::Difference) {
+        source.base = image();
+        source.base_id = manifest_.id;
+        source.present = dirty_;
+    }
     auto started = BackgroundTask::start(
         context().loop,
         [images = context().images, name = new_image_,
@@ -262,17 +290,23 @@ void SnapshotJob::fail_with(Failure failure) {
     if (!failure_) failure_ = std::move(failure);
     timer_.reset();
     if (paused_) return resume();
-    conclude();
+    release_session();
 }
 
 void SnapshotJob::conclude() {
-    remove_snapshot_folder(instance());
-    if (!ended_)
-        if (auto made = make_snapshot_folder(instance()); !made)
-            log_warning(log_fields(), "ignoring: {}", made.error().message());
+    if (ended_)
+        remove_snapshot_folder(instance());
+    else
+        empty_snapshot_folder(instance());
     if (!failure_) {
+        const auto size = kind_ == Kind::Full
+                              ? format_size(manifest_.memory_size) + " of memory"
+                              : fmt::format(
+                                    "{} that may differ from image {}",
+                                    format_size(dirty_.count() * image::kPageSize4K), image()
+                                );
         set_outcome(fmt::format(
-            "{} of memory, the VM stood still for {}", format_size(manifest_.memory_size),
+            "{}, the VM stood still for {}", size,
             format_timespan(stood_still_ / kUsecPerMsec * kUsecPerMsec)
         ));
         log_event(
@@ -339,10 +373,12 @@ void SnapshotJob::recover() {
         .name = error::kManagerRestarted,
         .message = "the restore manager was restarted in the middle of the snapshot"
     };
+    // Who wanted a difference has left the session quiet; to resume one that is not does no harm.
+    quiesced_ = instance_.record().backend == Backend::Uffd;
     // Paused by somebody else before we came: that stays.
-    if (instance_.state() != InstanceState::Running) return conclude();
+    if (instance_.state() != InstanceState::Running) return release_session();
     http_ = send("GET", "/", {}, kPauseLimit, [this](const Result<HttpReply>& reply) {
-        if (reply && says_running(*reply)) return conclude();
+        if (reply && says_running(*reply)) return release_session();
         paused_ = true;
         paused_at_ = now_monotonic();
         resume();

@@ -6,8 +6,15 @@
 // paused, the VMM writes its state and memory into the VM's own folder, and the VM is resumed. What
 // the VMM wrote is copied and sealed from a thread. Whatever fails: the VM runs on as it did, and
 // nothing of the image is left.
+//
+// A difference is of the pages that the pager has noted since the VM was restored, laid over the
+// image that it was restored from. Their bytes come from the VMM: from a Diff snapshot, for which a
+// VMM that keeps no log of its own writes out what is resident (so nothing has to be loaded before,
+// and a page that was given back is absent and zero); where the VMM has none, or where pages may be
+// swapped out and so be absent without being zero, from a Full one.
 
 #include "event/background.hpp"
+#include "image/page_bitmap.hpp"
 #include "instance.hpp"
 #include "job.hpp"
 
@@ -21,12 +28,16 @@ namespace thaw::restore {
 std::string snapshot_folder(const std::string& vm);
 Result<> make_snapshot_folder(const std::string& vm);
 void remove_snapshot_folder(const std::string& vm);
+// The VM's unit has that very folder mounted: it stays while the VM lives.
+void empty_snapshot_folder(const std::string& vm);
 
 class SnapshotJob : public Job {
 public:
+    enum class Kind { Full, Difference };
     // `instance` outlives the job's work.
     SnapshotJob(
-        const Context& context, const JobRecord& record, Instance& instance, std::string new_image
+        const Context& context, const JobRecord& record, Instance& instance, std::string new_image,
+        Kind kind
     );
     void start() override;
     // In place of start() after a restart of the manager: a VM that was left paused is resumed.
@@ -45,7 +56,17 @@ private:
     void pause();
     void create();
     void resume();
+    // ---- differences (snapshot_diff.cpp)
+    void check_tracked();
+    std::optional<Failure> judge_session(const PagerSession& session) const;
+    void quiesce();
+    void take_dirty();
+    bool falls_back();
+    // The VM runs again: so may what the pager does beside it.
+    void release_session();
+    void after_release();
     // ---- the image
+    void prepare();
     void seal();
     void on_sealed(const Result<>& sealed);
     void fail_with(Failure failure);
@@ -61,7 +82,13 @@ private:
     std::string new_image_;
     image::Manifest manifest_;
     std::optional<Failure> failure_;
+    Kind kind_;
     bool by_pager_ = false;
+    bool resident_only_ = false; // a Diff snapshot is asked of the VMM
+    bool again_ = false;         // it has none: with a Full one, then
+    bool quiesced_ = false;      // the session, or it may be
+    unsigned release_attempts_ = 0;
+    image::PageBitmap dirty_;
     bool running_ = false; // it ran when we came: it is resumed
     bool paused_ = false;
     bool ended_ = false; // the VM is gone

@@ -90,6 +90,7 @@ void describe_restore(CLI::App& app, CommandLine& line) {
     add_limits(
         *verb, arguments.prefetch_rate, arguments.replay_budget, arguments.sequential_budget
     );
+    verb->add_flag("--track", arguments.track, "Note what the VM changes, for snapshot --diff");
     verb->add_option("--load-timeout", arguments.load_timeout, "Limit for loading the snapshot")
         ->type_name("TIME")
         ->check(checked_by([](const std::string& text) { return parse_timespan(text); }));
@@ -151,6 +152,9 @@ void describe_sessions(CLI::App& app, CommandLine& line) {
         ->required()
         ->check(vm_name());
     snapshot->add_option("IMAGE", line.snapshot.image, "Name of the new image")->required();
+    snapshot->add_flag(
+        "--diff", line.snapshot.diff, "Only what changed, as a difference to the VM's image"
+    );
     snapshot->add_flag("--no-block", line.snapshot.no_block, "Only queue the job");
     snapshot->callback([&line] {
         line.run = [&line] { return verb_snapshot(line.snapshot, line.output); };

@@ -24,6 +24,12 @@ std::vector<ConfigKey> instance_keys(InstanceConfig* config) {
         THAW_TRY(config->prefetch, parse_bool(value));
         return {};
     };
+    const auto track = [config](std::string_view value) -> Result<> {
+        config->track = false;
+        if (value.empty()) return {};
+        THAW_TRY(config->track, parse_bool(value));
+        return {};
+    };
     const auto timeout = [config](std::string_view value) -> Result<> {
         config->load_timeout.reset();
         if (value.empty()) return {};
@@ -42,6 +48,7 @@ std::vector<ConfigKey> instance_keys(InstanceConfig* config) {
         {"Instance", "Image", config_string(&config->image)},
         {"Instance", "MemoryBackend", backend},
         {"Instance", "Prefetch", prefetch},
+        {"Instance", "Track", track},
         {"Instance", "LoadTimeoutSec", timeout},
         {"Instance", "NetworkOverrides", overrides},
     };

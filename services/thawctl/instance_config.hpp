@@ -16,6 +16,7 @@ struct InstanceConfig {
     std::string image;
     std::string memory_backend; // empty: the manager's choice
     std::optional<bool> prefetch;
+    bool track = false;
     std::optional<std::uint64_t> load_timeout;  // µs
     std::vector<std::string> network_overrides; // IFACE=DEV
 };

@@ -39,9 +39,11 @@ Result<BusMessage> snapshot_call(const Client& client, const SnapshotArguments& 
             restore1::kBusName, restore1::kPath, restore1::kManagerInterface, "SnapshotInstance"
         )
     );
-    THAW_CHECK(call.append(
-        "ssa{sv}t", arguments.name.c_str(), arguments.image.c_str(), 0, std::uint64_t{0}
-    ));
+    THAW_CHECK(call.append("ss", arguments.name.c_str(), arguments.image.c_str()));
+    THAW_CHECK(call.open_container('a', "{sv}"));
+    if (arguments.diff) THAW_CHECK(call.append("{sv}", "Diff", "b", 1));
+    THAW_CHECK(call.close_container());
+    THAW_CHECK(call.append("t", std::uint64_t{0}));
     return call;
 }
 

@@ -18,6 +18,7 @@ struct RestoreRequest {
     std::string image;
     std::string memory_backend;
     std::optional<bool> prefetch;
+    bool track = false;
     std::optional<std::uint64_t> load_timeout;
     std::vector<std::pair<const char*, std::uint64_t>> limits; // of prefetch
     std::vector<NetworkOverride> overrides;
@@ -29,6 +30,7 @@ Result<RestoreRequest> request_of(const RestoreArguments& arguments) {
     request.image = arguments.image;
     request.memory_backend = arguments.memory_backend;
     request.prefetch = arguments.prefetch;
+    request.track = arguments.track;
     auto overrides = arguments.network_overrides;
     if (!arguments.load_timeout.empty()) {
         THAW_TRY(request.load_timeout, parse_timespan(arguments.load_timeout));
@@ -53,6 +55,7 @@ Result<RestoreRequest> request_of(const RestoreArguments& arguments) {
         if (request.memory_backend.empty()) request.memory_backend = config.memory_backend;
         if (!request.prefetch) request.prefetch = config.prefetch;
         if (!request.load_timeout) request.load_timeout = config.load_timeout;
+        request.track = request.track || config.track;
         if (overrides.empty()) overrides = config.network_overrides;
     }
     for (const auto& text : overrides) {
@@ -87,6 +90,7 @@ Result<BusMessage> make_call(const Client& client, const RestoreRequest& request
         THAW_CHECK(message.append("{sv}", "MemoryBackend", "s", request.memory_backend.c_str()));
     if (request.prefetch)
         THAW_CHECK(message.append("{sv}", "Prefetch", "b", static_cast<int>(*request.prefetch)));
+    if (request.track) THAW_CHECK(message.append("{sv}", "Track", "b", 1));
     for (const auto& [key, value] : request.limits)
         THAW_CHECK(message.append("{sv}", key, "t", value));
     if (request.load_timeout)

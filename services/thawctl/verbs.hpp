@@ -20,6 +20,7 @@ struct RestoreArguments {
     std::string image;
     std::string memory_backend; // empty: the manager's choice
     std::optional<bool> prefetch;
+    bool track = false;
     std::string prefetch_rate; // as typed, like the next two; empty: the pager's
     std::string replay_budget;
     std::string sequential_budget;
@@ -68,6 +69,7 @@ Result<int> verb_prefetch(const SessionArguments& arguments, const OutputOptions
 struct SnapshotArguments {
     std::string name;
     std::string image;
+    bool diff = false;
     bool no_block = false;
 };
 Result<int> verb_snapshot(const SnapshotArguments& arguments, const OutputOptions& options);

@@ -160,6 +160,9 @@ HttpResponse Api::get(const HttpRequest& request) {
     if (request.path == "/machine-config") {
         return answer(machine_.machine_config());
     }
+    if (request.path == "/vm/config") {
+        return answer(machine_.vm_config());
+    }
     if (request.path == "/standin/report") {
         return answer(report());
     }
@@ -208,10 +211,12 @@ HttpResponse Api::create(const json& body) {
     if (!machine_.loaded()) {
         return fault(not_before_boot);
     }
-    if (type == "Diff") {
-        return fault("Create snapshot error: the stand-in makes no diff snapshots");
+    // With a log of writes it would hold what that says; the stand-in keeps none.
+    if (type == "Diff" && (!profile_.has_resident_diff() || machine_.logs_writes())) {
+        return fault("Create snapshot error: Cannot create diff snapshots: Diff snapshots are not "
+                     "allowed on uVMs with dirty page tracking disabled.");
     }
-    auto done = machine_.create_snapshot(state_path, memory_path);
+    auto done = machine_.create_snapshot(state_path, memory_path, type == "Diff");
     return done ? HttpResponse{} : fault("Create snapshot error: " + done.error());
 }
 

@@ -9,12 +9,15 @@
 #include <fmt/format.h>
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <thread>
+#include <utility>
+#include <vector>
 
 namespace thaw::standin {
 namespace {
@@ -25,6 +28,19 @@ constexpr unsigned vcpu_timeout_ms = 30'000;
 std::string directory_of(const std::string& path) {
     const std::size_t slash = path.rfind('/');
     return slash == std::string::npos ? "." : path.substr(0, slash + 1);
+}
+
+/// Pages from `at` on: how many of `limit` are not resident, and then how many are. Twice `limit`
+/// (errno): nobody can tell.
+std::pair<std::uint64_t, std::uint64_t> resident_run(const std::uint8_t* at, std::uint64_t limit) {
+    std::vector<unsigned char> resident(limit);
+    if (::mincore(const_cast<std::uint8_t*>(at), limit * small_page, resident.data()) != 0) {
+        return {limit, limit};
+    }
+    const auto is_there = [](unsigned char flags) { return (flags & 1) != 0; };
+    const auto first = std::find_if(resident.begin(), resident.end(), is_there);
+    const auto last = std::find_if_not(first, resident.end(), is_there);
+    return {first - resident.begin(), last - first};
 }
 
 } // namespace
@@ -44,6 +60,31 @@ nlohmann::json Machine::machine_config() const {
         {"track_dirty_pages", track_dirty_pages_},
         {"huge_pages", state_.page_size == small_page ? "None" : "2M"}
     };
+}
+
+nlohmann::json Machine::vm_config() const {
+    nlohmann::json drives = nlohmann::json::array();
+    for (const auto& drive : state_.drives) {
+        drives.push_back(
+            {{"drive_id", drive.drive_id},
+             {"path_on_host", drive.path},
+             {"is_read_only", drive.read_only},
+             {"is_root_device", false},
+             {"io_engine", "Sync"},
+             {"socket", nullptr}}
+        );
+    }
+    nlohmann::json config = {
+        {"machine-config", machine_config()},
+        {"drives", drives},
+        {"network-interfaces", nlohmann::json::array()},
+        {"balloon", nullptr},
+        {"vsock", nullptr}
+    };
+    if (profile_.vm_config.is_object()) {
+        config.update(profile_.vm_config);
+    }
+    return config;
 }
 
 Result<void> Machine::load(const LoadRequest& request) {
@@ -208,8 +249,9 @@ Result<void> Machine::resume() {
     return {};
 }
 
-Result<void>
-Machine::create_snapshot(const std::string& state_path, const std::string& memory_path) {
+Result<void> Machine::create_snapshot(
+    const std::string& state_path, const std::string& memory_path, bool resident_only
+) {
     if (!guest_->paused()) {
         return fail(
             "Cannot save the microVM state: Operation not allowed: save/restore unavailable "
@@ -228,15 +270,29 @@ Machine::create_snapshot(const std::string& state_path, const std::string& memor
     // Through a buffer: a write straight from guest RAM would answer EFAULT for a page that nobody
     // serves, where the real one waits.
     std::vector<std::uint8_t> buffer(256 * small_page);
+    if (::ftruncate(file.get(), static_cast<off_t>(memory_.size())) != 0) {
+        return fail("Cannot set the length of the memory file: " + os_error(errno));
+    }
     for (std::uint64_t page = 0; page < memory_.pages();) {
         const std::uint64_t last = std::min(page + 256, memory_.region_end(page));
-        const std::size_t size = (last - page) * small_page;
+        std::size_t size = (last - page) * small_page;
+        if (resident_only) {
+            const auto [skip, count] = resident_run(memory_.page(page), last - page);
+            if (skip + count > last - page) {
+                return fail("Cannot find out which pages are resident: " + os_error(errno));
+            }
+            page += skip;
+            size = count * small_page;
+            if (count == 0) {
+                continue;
+            }
+        }
         std::copy_n(memory_.page(page), size, buffer.data());
         if (::pwrite(file.get(), buffer.data(), size, static_cast<off_t>(page * small_page)) !=
             static_cast<ssize_t>(size)) {
             return fail("Cannot write memory file: " + os_error(errno));
         }
-        page = last;
+        page += size / small_page;
     }
     if (::fsync(file.get()) != 0) {
         return fail("Cannot perform sync_all on the memory backing file: " + os_error(errno));

@@ -38,17 +38,22 @@ class Machine {
 public:
     explicit Machine(const Profile& profile) : profile_(profile) {}
 
+    bool logs_writes() const { return track_dirty_pages_; }
     bool loaded() const { return loaded_; }
     /// Once this is true the process has to end: a failed load leaves nothing usable.
     bool broken() const { return broken_; }
     /// "Not started", "Running" or "Paused".
     const char* state_name() const;
     nlohmann::json machine_config() const;
+    nlohmann::json vm_config() const;
 
     Result<void> load(const LoadRequest& request);
     Result<void> pause();
     Result<void> resume();
-    Result<void> create_snapshot(const std::string& state_path, const std::string& memory_path);
+    /// `resident_only`: pages that are not resident stay holes (a Diff without a log of writes).
+    Result<void> create_snapshot(
+        const std::string& state_path, const std::string& memory_path, bool resident_only
+    );
 
     /// Applies keys over the present guest parameters and starts the guest anew; `stop` ends it.
     Result<void> set_guest(const nlohmann::json& body);

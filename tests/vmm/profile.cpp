@@ -99,6 +99,7 @@ const std::map<std::string, Setter>& setters() {
         {"exit_delay_ms", [](Profile& p, const json& v) { p.exit_delay_ms = v.get<unsigned>(); }},
         {"sigbus", [](Profile& p, const json& v) { set_sigbus(p, v.get<std::string>()); }},
         {"device_touch_pages", [](Profile& p, const json& v) { v.get_to(p.device_touch_pages); }},
+        {"vm_config", [](Profile& p, const json& v) { p.vm_config = v; }},
         {"guest", set_guest},
     };
     return table;

@@ -37,6 +37,7 @@ struct Profile {
     std::optional<unsigned> exit_delay_ms;
     bool count_sigbus = false;
     unsigned device_touch_pages = 16;
+    nlohmann::json vm_config; ///< members laid over the answer to GET /vm/config
     GuestParameters guest;
     nlohmann::json guest_json; ///< as given, applied over the snapshot's own parameters
 
@@ -44,6 +45,7 @@ struct Profile {
     bool has_page_size_kib() const { return generation >= 7; }
     bool has_page_size() const { return generation >= 12; }
     bool always_wants_remove() const { return generation >= 12; }
+    bool has_resident_diff() const { return generation >= 13; }
     bool keeps_socket() const { return generation >= 12 && !has("early_eof"); }
     /// Before 1.11 the balloon mapped fresh memory over a range instead of MADV_DONTNEED.
     bool balloon_maps_over() const { return generation < 11; }

@@ -90,7 +90,7 @@ _thawctl() {
     case $verb in
     '') choices=$verbs ;;
     restore)
-        options+=' --from-config --memory-backend --prefetch --load-timeout --network-override --no-block'
+        options+=' --from-config --memory-backend --prefetch --track --load-timeout --network-override --no-block'
         options+=' --prefetch-rate --replay-budget --sequential-budget'
         [[ -n $name ]] && choices=$(__thawctl_images)
         ;;
@@ -100,6 +100,7 @@ _thawctl() {
         ;;
     snapshot | complete)
         options+=' --no-block'
+        [[ $verb == snapshot ]] && options+=' --diff'
         [[ -z $name ]] && choices=$(__thawctl_column list)
         ;;
     quiesce)

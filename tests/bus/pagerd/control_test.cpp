@@ -2,12 +2,14 @@
 // What is asked of a session while it serves, with real workers: recordings, replay, the barrier of
 // a snapshot, and every page in.
 #include "api/pager1.hpp"
+#include "bus/errors.hpp"
 #include "core/file.hpp"
 #include "fixture.hpp"
 #include "image/access_log.hpp"
 #include "image/manifest.hpp"
 #include "image/memory_map.hpp"
 #include "image/memory_reader.hpp"
+#include "image/page_bitmap.hpp"
 #include "image/working_set.hpp"
 
 #include <fcntl.h>
@@ -60,6 +62,20 @@ protected:
     }
     static std::function<void(BusMessage&)> flag_option(const char* key, bool on) {
         return [=](BusMessage& m) { EXPECT_TRUE(m.append("{sv}", key, "b", on ? 1 : 0)); };
+    }
+    // The pages that TakeDirty names.
+    std::vector<std::uint64_t> dirty(const std::string& name) {
+        auto reply = change(name, "TakeDirty");
+        EXPECT_EQ(reply.error, "");
+        std::vector<std::uint64_t> pages;
+        int fd = -1;
+        if (!reply.error.empty() || !reply.message.read("h", &fd)) return pages;
+        const auto bitmap = image::PageBitmap::load(fd, kPages);
+        EXPECT_TRUE(bitmap);
+        EXPECT_EQ(::pwrite(fd, "x", 1, 0), -1) << "sealed";
+        for (std::uint64_t page = 0; bitmap && page < kPages; ++page)
+            if (bitmap->test(page)) pages.push_back(page);
+        return pages;
     }
     Reply change(const std::string& name, const char* member) {
         auto message =
@@ -256,6 +272,69 @@ TEST_F(Control, AVmThatCannotBeLetGoIsServedOn) {
         vmm.check_zeros(page, 4);
         ASSERT_TRUE(answer(vmm)) << page;
     }
+}
+
+// ---- what the guest writes ------------------------------------------------------------------
+
+TEST_F(Control, WritesAreNotedWhileWorkerAndBrokerDie) {
+    start_daemon();
+    auto vmm = serve_with("a", -1, [](BusMessage& message) {
+        EXPECT_TRUE(message.append("{sv}", "Track", "b", 1));
+    });
+    EXPECT_EQ(text("a", "Tracking"), "armed");
+    EXPECT_EQ(text("a", "ImageId"), kId);
+    EXPECT_TRUE(check_pages(vmm, 0, 16));
+    vmm.write_pages(3, 2);
+    EXPECT_TRUE(answer(vmm));
+    EXPECT_EQ(dirty("a"), (std::vector<std::uint64_t>{3, 4}));
+    EXPECT_EQ(number("a", "DirtyPages", 't'), 2U);
+    ::kill(static_cast<pid_t>(number("a", "WorkerPID")), SIGKILL);
+    vmm.write_pages(100, 1); // waits for the next one
+    EXPECT_TRUE(answer(vmm));
+    kill_daemon();
+    vmm.write_pages(7, 1); // the worker serves on
+    EXPECT_TRUE(answer(vmm));
+    start_daemon();
+    ASSERT_TRUE(until([&] { return text("a", "State") == "serving" && !flag("a", "Adopting"); }));
+    vmm.discard(9, 1);
+    EXPECT_TRUE(answer(vmm));
+    EXPECT_EQ(dirty("a"), (std::vector<std::uint64_t>{3, 4, 7, 9, 100}));
+    EXPECT_EQ(change("a", "StopTracking").error, "");
+    EXPECT_EQ(text("a", "Tracking"), "off");
+    EXPECT_EQ(change("a", "TakeDirty").error, pager1::error::kNotTracking);
+}
+
+TEST_F(Control, TrackingBeginsLaterAndKeepsTheVmFromBeingLetGo) {
+    start_daemon();
+    auto vmm = serve("a");
+    vmm.write_pages(0, 8);
+    EXPECT_TRUE(answer(vmm));
+    EXPECT_EQ(change("a", "TakeDirty").error, pager1::error::kNotTracking);
+    EXPECT_EQ(change("a", "StartTracking").error, "");
+    vmm.write_pages(2, 1);
+    EXPECT_TRUE(answer(vmm));
+    EXPECT_EQ(change("a", "Complete").error, "");
+    EXPECT_TRUE(until([&] { return text("a", "PopulateState") == "done"; }));
+    vmm.write_pages(500, 1);
+    EXPECT_TRUE(answer(vmm));
+    EXPECT_EQ(dirty("a"), (std::vector<std::uint64_t>{2, 500}));
+    EXPECT_EQ(text("a", "State"), "serving");
+    // Then it is let go after all.
+    EXPECT_EQ(change("a", "StopTracking").error, "");
+    EXPECT_TRUE(wait_state("a", "complete"));
+    vmm.write_pages(0, kPages);
+    EXPECT_TRUE(answer(vmm));
+    EXPECT_EQ(change("a", "StartTracking").error, pager1::error::kNotServing);
+}
+
+TEST_F(Control, ASessionRecordsOrTracks) {
+    start_daemon();
+    const auto both = create_with("a", -1, [](BusMessage& message) {
+        EXPECT_TRUE(message.append("{sv}", "Track", "b", 1));
+        EXPECT_TRUE(message.append("{sv}", "Recording", "b", 1));
+    });
+    EXPECT_EQ(both, kErrorInvalidArgs);
+    EXPECT_EQ(keeper_->stored().size(), 0U);
 }
 
 TEST_F(Control, CompleteWhileTheBrokerDies) {

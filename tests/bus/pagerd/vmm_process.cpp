@@ -57,6 +57,10 @@ private:
                    ) == 0;
         case 'u':
             return ::munmap(memory_ + command.first * kPage, command.count * kPage) == 0;
+        case 'w':
+            for (auto page = command.first; page < command.first + command.count; ++page)
+                memory_[page * kPage] = 0;
+            return true;
         default:
             return check(command);
         }

@@ -50,6 +50,8 @@ public:
     void check_pages(std::uint64_t first, std::uint64_t count) { command('r', first, count); }
     // MADV_DONTNEED; then the pages must read as zeros.
     void discard(std::uint64_t first, std::uint64_t count) { command('d', first, count); }
+    // The first byte of each becomes 0.
+    void write_pages(std::uint64_t first, std::uint64_t count) { command('w', first, count); }
     void check_zeros(std::uint64_t first, std::uint64_t count) { command('z', first, count); }
     // munmap(): the userfaultfd loses that range.
     void unmap(std::uint64_t first, std::uint64_t count) { command('u', first, count); }

@@ -220,6 +220,9 @@ TEST_F(Diff, RefusesWhatDoesNotFitItsBase) {
     from.base = "../base";
     expect_refused(from, EINVAL, "cannot name an image");
     from = over("base");
+    from.base_id = ImageId{1, 2, 3};
+    expect_refused(from, ESTALE, "another one now");
+    from = over("base");
     from.present = PageBitmap(kPages - 64);
     expect_refused(from, EBADMSG, "pages to take");
     from = over("base");

@@ -133,9 +133,9 @@ TEST(FaultQueue, ParkedOnesComeBackFirstAndInTime) {
     FaultQueue queue;
     EXPECT_EQ(queue.next_deadline(), kNever);
     EXPECT_EQ(queue.oldest(), 0U);
-    queue.add(page_at(0x1000), 10);
-    queue.add(page_at(0x2000), 20);
-    queue.add(page_at(0x3000), 30);
+    queue.add({.page = page_at(0x1000), .taken_ns = 10});
+    queue.add({.page = page_at(0x2000), .taken_ns = 20});
+    queue.add({.page = page_at(0x3000), .taken_ns = 30});
     EXPECT_EQ(queue.oldest(), 10U);
     queue.park(*queue.take(100), ParkReason::Busy, 100);
     EXPECT_EQ(queue.oldest(), 10U);
@@ -159,7 +159,9 @@ TEST(FaultQueue, ParkedOnesComeBackFirstAndInTime) {
 
 class Recorder final : public MessageSink {
 public:
-    void page_fault(std::uint64_t address) override { faults.push_back(address); }
+    void page_fault(std::uint64_t address, std::uint64_t /*flags*/) override {
+        faults.push_back(address);
+    }
     void removed(std::uint64_t start, std::uint64_t end) override {
         removals.emplace_back(start, end);
     }

@@ -368,6 +368,7 @@ pid_t spawn_worker(int channel, const BrokerOptions& options) {
 Broker::Broker(const TestImage& image, const Guest& guest, BrokerOptions options)
     : image_(image), guest_(guest), options_(std::move(options)),
       memory_(make_session(image_, guest_, options_)) {
+    if (options_.track) memory_.request_tracking(true);
     if (!options_.vmm_pidfd) options_.vmm_pidfd = must(pidfd_open(::getpid()));
 }
 

@@ -116,6 +116,7 @@ struct BrokerOptions {
     Fd memory;      // another way to the image's bytes than its own descriptor; same for map
     Fd map;
     std::string pressure_directory;
+    bool track = false;      // from the first fault on
     Fd layers;               // in place of the image's own
     unsigned drop_bases = 0; // so many are not handed over
 };

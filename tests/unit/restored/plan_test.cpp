@@ -77,6 +77,7 @@ TEST(Plan, FileMappingNeedsNoPagerAndNothingComesEarlier) {
     run_all(plan, {Step::OpenImage});
     plan.skip(Step::CreateSession);
     plan.skip(Step::AddShares);
+    plan.skip(Step::CheckTracking);
     plan.skip(Step::AwaitServing);
     const std::vector<Steps> expected{
         {Step::CheckUnit}, {Step::CheckSpace},  {Step::WriteDropIn, Step::WriteTicket},
@@ -88,6 +89,13 @@ TEST(Plan, FileMappingNeedsNoPagerAndNothingComesEarlier) {
         run_all(plan, steps);
     }
     EXPECT_TRUE(plan.complete());
+}
+
+// What it has written before the look could not be told any more.
+TEST(Plan, ATrackedVmRunsOnlyOnceItsDevicesWereLookedAt) {
+    const auto& before = step_spec(Step::ResumeVm).needs;
+    EXPECT_NE(std::find(before.begin(), before.end(), Step::CheckTracking), before.end());
+    EXPECT_EQ(step_spec(Step::CheckTracking).needs, Steps{Step::LoadSnapshot});
 }
 
 TEST(PlanDeath, AStepIsNotFinishedBeforeItIsStarted) {
