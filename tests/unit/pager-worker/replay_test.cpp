@@ -272,9 +272,8 @@ TEST_P(Replay, AWorkerThatTakesOverGoesOn) {
     broker.memory().set_prefetch({.enabled = true});
     worker = broker.start_ready();
     expect_end(worker, ReplayState::Done, ReplayReason::None);
-    EXPECT_GE(
-        broker.counters().replay_pages, pages.size() - 1
-    ); // a page in flight may go uncounted
+    // The run in flight may go uncounted; those of this working set have up to three pages.
+    EXPECT_GE(broker.counters().replay_pages, pages.size() - 3);
     EXPECT_LE(broker.counters().replay_pages, pages.size());
     EXPECT_LT(before, pages.size());
     worker.kill();
