@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -23,6 +24,26 @@ struct DirectoryCloser {
     void operator()(DIR* directory) const noexcept { closedir(directory); }
 };
 
+// Which mount an open file is of. A bind mount of the same file system has the same st_dev, so
+// only the mount's own number tells it apart.
+Result<std::uint64_t> mount_of(int fd, const std::string& name) {
+    struct statx found = {};
+    if (statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_MNT_ID, &found) < 0)
+        return fail_errno(errno, "look at {}", name);
+    if ((found.stx_mask & STATX_MNT_ID) == 0) return fail(ENOSYS, "tell the mount of {}", name);
+    return found.stx_mnt_id;
+}
+
+// What open_folder() does, where openat2() may not be called: O_NOFOLLOW holds for the last
+// component, and `name` has only that one.
+Result<Fd> open_folder_by_steps(int parent, const std::string& name) {
+    THAW_TRY(Fd folder, open_at(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+    THAW_TRY(const auto above, mount_of(parent, name));
+    THAW_TRY(const auto here, mount_of(folder.get(), name));
+    if (above != here) return fail_errno(EXDEV, "open {}", name);
+    return folder;
+}
+
 // A folder to be emptied: neither through a symlink nor into another mount, so that a bind mount
 // below a runtime directory loses nothing (rmdir of its mount point then says EBUSY).
 Result<Fd> open_folder(int parent, const std::string& name) {
@@ -30,6 +51,8 @@ Result<Fd> open_folder(int parent, const std::string& name) {
     how.flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
     how.resolve = RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
     const long fd = syscall(SYS_openat2, parent, name.c_str(), &how, sizeof(how));
+    // RestrictSUIDSGID= answers openat2() with ENOSYS.
+    if (fd < 0 && errno == ENOSYS) return open_folder_by_steps(parent, name);
     if (fd < 0) return fail_errno(errno, "open {}", name);
     return Fd(static_cast<int>(fd));
 }

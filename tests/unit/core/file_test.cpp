@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
+#include "confined_child.hpp"
 #include "core/file.hpp"
 #include "temporary_directory.hpp"
 
 #include <gtest/gtest.h>
-#include <seccomp.h>
 
 #include <fcntl.h>
 #include <sys/resource.h>
@@ -93,23 +93,8 @@ TEST(OpenBeneath, NoWayOut) {
     EXPECT_EQ(first_way_out(), "");
 }
 
-// RestrictSUIDSGID= answers openat2() with ENOSYS.
 TEST(OpenBeneath, NoWayOutWithoutOpenat2) {
-    const pid_t child = fork();
-    ASSERT_GE(child, 0);
-    if (child == 0) {
-        const scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
-        const bool installed =
-            filter != nullptr &&
-            seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(openat2), 0) == 0 &&
-            seccomp_load(filter) == 0;
-        const std::string wrong = installed ? first_way_out() : "no filter";
-        if (!wrong.empty()) std::fprintf(stderr, "%s\n", wrong.c_str());
-        _exit(wrong.empty() ? 0 : 1);
-    }
-    int status = 0;
-    ASSERT_EQ(waitpid(child, &status, 0), child);
-    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    EXPECT_EQ(test::without_openat2(first_way_out), "");
 }
 
 TEST(ReadFile, LimitIsExact) {

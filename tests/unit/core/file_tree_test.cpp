@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "confined_child.hpp"
 #include "core/file.hpp"
 #include "temporary_directory.hpp"
 
@@ -7,7 +8,6 @@
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 namespace thaw {
@@ -70,30 +70,48 @@ TEST(RemoveTree, GivesUpOnEndlessDepth) {
     EXPECT_EQ(remove_tree(folder / "t").error().code(), ELOOP);
 }
 
-// In a mount namespace of a child, so that nothing stays mounted. 0: held, 1: did not, 77: not
-// allowed to mount here.
-int remove_tree_with_mount_inside(const TemporaryDirectory& folder) {
+// In a child: its mount namespace ends with it.
+std::string enter_other_mount(const TemporaryDirectory& folder) {
     if (unshare(CLONE_NEWNS) < 0 || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) < 0)
-        return 77;
+        return "no mount namespace";
     const std::string source = folder / "outside";
     if (mount(source.c_str(), (folder / "tree/mounted").c_str(), nullptr, MS_BIND, nullptr) < 0)
-        return 77;
-    const auto removed = remove_tree(folder / "tree");
-    const bool held = !removed && exists(folder / "outside/file");
-    return held ? 0 : 1;
+        return "no bind mount";
+    if (remove_tree(folder / "tree")) return "the mount point was removed";
+    return exists(folder / "outside/file") ? "" : "emptied the other mount";
+}
+
+void make_tree_with_mount_point(const TemporaryDirectory& folder) {
+    folder.write("outside/file", "precious");
+    ASSERT_TRUE(make_directories(folder / "tree/mounted"));
 }
 
 TEST(RemoveTree, StopsAtMounts) {
+    if (geteuid() != 0) GTEST_SKIP() << "only root has mount namespaces";
+    const TemporaryDirectory folder;
+    make_tree_with_mount_point(folder);
+    EXPECT_EQ(test::in_child([&] { return enter_other_mount(folder); }), "");
+}
+
+TEST(RemoveTree, StopsAtMountsWithoutOpenat2) {
+    if (geteuid() != 0) GTEST_SKIP() << "only root has mount namespaces";
+    const TemporaryDirectory folder;
+    make_tree_with_mount_point(folder);
+    EXPECT_EQ(test::without_openat2([&] { return enter_other_mount(folder); }), "");
+}
+
+TEST(RemoveTree, RemovesEverythingBelowWithoutOpenat2) {
     const TemporaryDirectory folder;
     folder.write("outside/file", "precious");
-    ASSERT_TRUE(make_directories(folder / "tree/mounted"));
-    const pid_t child = fork();
-    ASSERT_GE(child, 0);
-    if (child == 0) _exit(remove_tree_with_mount_inside(folder));
-    int status = -1;
-    ASSERT_EQ(waitpid(child, &status, 0), child);
-    if (WEXITSTATUS(status) == 77) GTEST_SKIP() << "no mount namespaces here";
-    EXPECT_EQ(status, 0);
+    folder.write("tree/a/b/file", "");
+    ASSERT_EQ(symlink((folder / "outside").c_str(), (folder / "tree/link").c_str()), 0);
+    const auto wrong = test::without_openat2([&]() -> std::string {
+        const auto removed = remove_tree(folder / "tree");
+        return removed ? "" : removed.error().message();
+    });
+    EXPECT_EQ(wrong, "");
+    EXPECT_FALSE(exists(folder / "tree"));
+    EXPECT_TRUE(exists(folder / "outside/file"));
 }
 
 } // namespace
