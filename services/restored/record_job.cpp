@@ -224,6 +224,7 @@ void RecordJob::write() {
 }
 
 void RecordJob::on_written(Result<> written) {
+    room_.reset(); // the job is shown for a while longer
     if (!written) {
         const auto& cause = written.error();
         if (cause.code() == ENODATA)

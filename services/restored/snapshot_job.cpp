@@ -50,22 +50,20 @@ Result<> make_snapshot_folder(const std::string& vm) {
 }
 
 void remove_snapshot_folder(const std::string& vm) {
-    // Not remove_tree(): it needs openat2(), which RestrictSUIDSGID= answers with ENOSYS.
-    std::error_code code;
-    std::filesystem::remove_all(snapshot_folder(vm), code);
-    if (code)
-        log_warning(
-            {{"THAW_INSTANCE", vm}}, "ignoring: remove {}: {}", snapshot_folder(vm), code.message()
-        );
+    const auto removed = remove_tree(snapshot_folder(vm));
+    if (!removed) log_warning({{"THAW_INSTANCE", vm}}, "ignoring: {}", removed.error().message());
 }
 
 void empty_snapshot_folder(const std::string& vm) {
     std::error_code code;
-    for (const auto& entry : std::filesystem::directory_iterator(snapshot_folder(vm), code))
-        std::filesystem::remove_all(entry.path(), code);
+    for (const auto& entry : std::filesystem::directory_iterator(snapshot_folder(vm), code)) {
+        const auto removed = remove_tree(entry.path());
+        if (!removed)
+            log_warning({{"THAW_INSTANCE", vm}}, "ignoring: {}", removed.error().message());
+    }
     if (code)
         log_warning(
-            {{"THAW_INSTANCE", vm}}, "ignoring: empty {}: {}", snapshot_folder(vm), code.message()
+            {{"THAW_INSTANCE", vm}}, "ignoring: list {}: {}", snapshot_folder(vm), code.message()
         );
 }
 
@@ -123,16 +121,25 @@ std::optional<Failure> SnapshotJob::check() {
     return std::nullopt;
 }
 
-// Twice: what the VMM writes, and the image.
+// What the VMM writes and the image lie apart, on one file system or on two.
 void SnapshotJob::reserve() {
+    unasked_ = {context().images.root(), paths::kSnapshots};
+    admit_next();
+}
+
+void SnapshotJob::admit_next() {
+    if (unasked_.empty()) {
+        set_state(JobState::Preparing);
+        return prepare();
+    }
+    const auto path = std::move(unasked_.back());
+    unasked_.pop_back();
     guard_ = context().guard.admit(
-        context().images.root(), 2 * manifest_.memory_size,
-        fmt::format("snapshot of {}", instance()),
-        [this](Result<guard::Admission> admitted) {
-            if (!admitted) return fail_with(no_space(admitted.error(), context().images.root()));
-            room_ = std::move(*admitted);
-            set_state(JobState::Preparing);
-            prepare();
+        path, manifest_.memory_size, fmt::format("snapshot of {}", instance()),
+        [this, path](Result<guard::Admission> admitted) {
+            if (!admitted) return fail_with(no_space(admitted.error(), path));
+            room_.push_back(std::move(*admitted));
+            admit_next();
         }
     );
 }
@@ -294,6 +301,7 @@ void SnapshotJob::fail_with(Failure failure) {
 }
 
 void SnapshotJob::conclude() {
+    room_.clear(); // the job is shown for a while longer
     if (ended_)
         remove_snapshot_folder(instance());
     else

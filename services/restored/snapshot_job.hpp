@@ -21,6 +21,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace thaw::restore {
 
@@ -49,6 +50,7 @@ public:
 private:
     std::optional<Failure> check();
     void reserve();
+    void admit_next();
     // ---- every page in
     void load_all();
     void look_at_progress();
@@ -98,7 +100,8 @@ private:
     Microseconds paused_at_ = 0;
     Microseconds stood_still_ = 0;
     Microseconds load_deadline_ = 0;
-    std::optional<guard::Admission> room_;
+    std::vector<std::string> unasked_; // folders for which room is still to be asked
+    std::vector<guard::Admission> room_;
     EventSource timer_;
     PagerHandle pager_;
     HttpHandle http_;
