@@ -4,6 +4,9 @@
 #include "bus/errors.hpp"
 #include "bus/properties.hpp"
 
+#include <fmt/ranges.h>
+
+#include <span>
 #include <string_view>
 
 namespace thaw::systemd1 {
@@ -19,11 +22,24 @@ Result<> read_text(BusMessage& message, std::string& target) {
     return {};
 }
 
+// 16 bytes, or none.
+Result<> read_id(BusMessage& message, std::string& target) {
+    THAW_CHECK(message.enter_container('v', "ay"));
+    const void* data = nullptr;
+    std::size_t size = 0;
+    if (const int r = sd_bus_message_read_array(message.get(), 'y', &data, &size); r < 0)
+        return fail_errno(-r, "read an array");
+    const std::span bytes(static_cast<const std::uint8_t*>(data), size);
+    target = fmt::format("{:02x}", fmt::join(bytes, ""));
+    return message.exit_container();
+}
+
 Result<> read_property(BusMessage& message, std::string_view name, UnitState& state) {
     if (name == "LoadState"sv) return read_text(message, state.load_state);
     if (name == "ActiveState"sv) return read_text(message, state.active_state);
     if (name == "SubState"sv) return read_text(message, state.sub_state);
     if (name == "Result"sv) return read_text(message, state.result);
+    if (name == "InvocationID"sv) return read_id(message, state.invocation);
     if (name == "ExecMainCode"sv) return message.read("v", "i", &state.exec_main_code);
     if (name == "ExecMainStatus"sv) return message.read("v", "i", &state.exec_main_status);
     if (name == "ActiveExitTimestampMonotonic"sv) return message.read("v", "t", &state.left_active);

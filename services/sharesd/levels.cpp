@@ -72,6 +72,8 @@ Microseconds forecast(std::span<const Sample> samples, std::uint64_t budget) {
     const double rate =
         static_cast<double>(last.used - base.used) / static_cast<double>(last.when - base.when);
     const double left = static_cast<double>(budget - last.used) / rate;
+    if (last.when - base.when < kForecastLeast && left > static_cast<double>(kForecastLeast))
+        return kInfinity;
     constexpr double kFar = 1e15; // 31 years
     return left < kFar ? static_cast<Microseconds>(left) : kInfinity;
 }

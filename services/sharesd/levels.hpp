@@ -39,8 +39,10 @@ struct Sample {
     std::uint64_t used = 0;
 };
 // Time until `budget` is used up at the rate of the last kForecastWindow, kInfinity when it is not
-// in sight. `samples` rise in time.
+// in sight. `samples` rise in time. A guest opens files in bursts: what was seen for less than
+// kForecastLeast tells of no longer time than that.
 inline constexpr Microseconds kForecastWindow = 5 * kUsecPerSec;
+inline constexpr Microseconds kForecastLeast = kUsecPerSec;
 Microseconds forecast(std::span<const Sample> samples, std::uint64_t budget);
 
 // When to count again: early enough that no level is passed unseen even by a guest that walks a

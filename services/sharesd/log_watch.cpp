@@ -28,6 +28,14 @@ std::string field(sd_journal* journal, const char* name) {
     return std::string(text.substr(text.find('=') + 1));
 }
 
+LogLine read_line(sd_journal* journal) {
+    return {
+        .unit = field(journal, "_SYSTEMD_UNIT"),
+        .invocation = field(journal, "_SYSTEMD_INVOCATION_ID"),
+        .text = field(journal, "MESSAGE"),
+    };
+}
+
 using Journal = std::unique_ptr<sd_journal, void (*)(sd_journal*)>;
 
 Result<Journal> open_journal() {
@@ -85,28 +93,25 @@ void LogWatch::drain() {
     (void)sd_journal_process(journal_); // what cannot be read now comes later
     for (unsigned read = 0; read < kBatch; ++read) {
         if (sd_journal_next(journal_) <= 0) return;
-        const auto unit = field(journal_, "_SYSTEMD_UNIT");
-        if (!unit.empty()) handler_(unit, field(journal_, "MESSAGE"));
+        const auto line = read_line(journal_);
+        if (!line.unit.empty()) handler_(line);
     }
     auto more = loop_->add_defer([this] { drain(); }, "journal-more", priority::kNotify);
     // Without it the rest comes with the next line.
     if (more) more_ = std::move(*more);
 }
 
-Result<> LogWatch::replay(
-    const std::string& unit, Microseconds since,
-    const std::function<void(const std::string& line)>& handler
-) {
+Result<> LogWatch::replay(const std::string& unit, Microseconds since, const Handler& handler) {
     THAW_TRY(const auto journal, open_journal());
     const auto match = fmt::format("_SYSTEMD_UNIT={}", unit);
     int r = sd_journal_add_match(journal.get(), match.c_str(), 0);
     if (r >= 0) r = sd_journal_seek_tail(journal.get());
     if (r < 0) return fail_errno(-r, "search the journal");
-    std::vector<std::string> lines;
+    std::vector<LogLine> lines;
     while (lines.size() < kBatch && sd_journal_previous(journal.get()) > 0) {
         std::uint64_t when = 0;
         if (sd_journal_get_realtime_usec(journal.get(), &when) < 0 || when < since) break;
-        lines.push_back(field(journal.get(), "MESSAGE"));
+        lines.push_back(read_line(journal.get()));
     }
     for (const auto& line : lines | std::views::reverse)
         handler(line);

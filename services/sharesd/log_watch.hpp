@@ -19,9 +19,15 @@ namespace thaw::sharesd {
 // SyslogIdentifier= of thaw-virtiofsd@.service.
 inline constexpr const char* kDaemonIdentifier = "thaw-virtiofsd";
 
+struct LogLine {
+    std::string unit;
+    std::string invocation; // of the unit, by which a line of the daemon before is told apart
+    std::string text;
+};
+
 class LogWatch {
 public:
-    using Handler = std::function<void(const std::string& unit, const std::string& line)>;
+    using Handler = std::function<void(const LogLine& line)>;
     // From now on; without a journal nothing is ever heard.
     static Result<std::unique_ptr<LogWatch>> start(EventLoop& loop, Handler handler);
     ~LogWatch();
@@ -33,10 +39,7 @@ public:
 
     // The last lines of a unit, none from before `since` (wall clock), oldest first: for the time
     // we were away. Reads a bounded part of the journal.
-    static Result<> replay(
-        const std::string& unit, Microseconds since,
-        const std::function<void(const std::string& line)>& handler
-    );
+    static Result<> replay(const std::string& unit, Microseconds since, const Handler& handler);
 
 private:
     LogWatch(sd_journal* journal, Handler handler)

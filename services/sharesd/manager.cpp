@@ -57,10 +57,7 @@ Result<> Manager::start() {
             {{"CONFIG_FILE", warning.file}, {"CONFIG_LINE", std::to_string(warning.line)}},
             "{}:{}: {}", warning.file, warning.line, warning.text
         );
-    auto log =
-        LogWatch::start(daemon_.loop, [this](const std::string& unit, const std::string& line) {
-            on_log(unit, line);
-        });
+    auto log = LogWatch::start(daemon_.loop, [this](const LogLine& line) { on_log(line); });
     // Counting goes on without; what a daemon tells nowhere else is then not known.
     if (log)
         log_ = std::move(*log);
@@ -105,8 +102,8 @@ Result<Share*> Manager::find_published(const std::string& vm, const std::string&
     return share;
 }
 
-void Manager::on_log(const std::string& unit, const std::string& line) {
-    if (const auto found = by_service_.find(unit); found != by_service_.end())
+void Manager::on_log(const LogLine& line) {
+    if (const auto found = by_service_.find(line.unit); found != by_service_.end())
         found->second->on_log(line);
 }
 

@@ -52,7 +52,7 @@ private:
     void on_ended(Share& share, std::string_view result);
     void announce(Share& share);
     void collect(Share& share);
-    void on_log(const std::string& unit, const std::string& line);
+    void on_log(const LogLine& line);
     Share* find(const std::string& id) const;
     Result<Share*> find_published(const std::string& vm, const std::string& tag) const;
     std::size_t count_published() const;

@@ -56,8 +56,8 @@ public:
     // Ends it, whoever uses it. `done` hears StopFailed when it cannot be ended.
     void remove(std::string_view result, Done done);
 
-    // A line of its daemon.
-    void on_log(const std::string& line);
+    // A line of its unit; those of a daemon that ended before are passed over.
+    void on_log(const LogLine& line);
     Result<> raise_limit(std::uint64_t limit);
     Result<> drop_caches();
 
@@ -87,7 +87,7 @@ private:
     void lose(std::string_view error_name, const std::string& message);
     void abandon(Error error);
     std::uint64_t count_restart();
-    void note_line(LogHint hint, const std::string& line);
+    void note_line(const LogLine& line);
     void forget_lines();
     bool has_logged_error() const;
 
@@ -138,6 +138,7 @@ private:
     Done started_; // of start() and adopt()
     bool ending_daemon_ = false;
     UnitState end_;
+    std::string invocation_; // of the unit, by the daemon that runs or ran last
     bool protocol_error_logged_ = false;
     bool goodbye_logged_ = false;
     Microseconds error_logged_at_ = 0; // 0: never

@@ -19,6 +19,8 @@ constexpr Microseconds kLastWords = 150 * kUsecPerMsec;
 constexpr Microseconds kListen = 5 * kUsecPerMsec;
 // A child that the daemon started first and that is gone is none of those that matter.
 constexpr Microseconds kLookAgain = 10 * kUsecPerMsec;
+// A daemon says a few lines when it starts; one that floods the journal is not listened to.
+constexpr std::size_t kMostHeard = 64;
 
 std::unexpected<Error> not_started(std::string_view why) {
     return fail_named(error::kStartFailed, ECHILD, "the share's daemon did not start: {}", why);
@@ -89,6 +91,7 @@ void ShareBringUp::read(void (ShareBringUp::*then)(const UnitState&)) {
 void ShareBringUp::on_unit(const UnitState& unit) {
     if (unit.is_gone() || unit.main_pid <= 0) return died(unit);
     up_.main_pid = unit.main_pid;
+    up_.invocation = unit.invocation;
     if (auto checked = check_daemon(unit.main_pid); !checked) {
         // One of its processes ended while we looked: its unit knows whether all of it did.
         const int code = checked.error().code();
@@ -125,15 +128,33 @@ Result<> ShareBringUp::check_daemon(pid_t main_pid) {
 // Until it says that it waits, or has outlived the time that one needs to fail.
 void ShareBringUp::settle(Microseconds left) {
     if (context_.log != nullptr) context_.log->drain();
-    if (waits_ || left == 0) return confirm();
+    if (waits() || left == 0) return confirm();
     const auto step = std::min(left, kListen);
     arm(step, [this, left, step] { settle(left - step); });
 }
 
-void ShareBringUp::on_log(LogHint hint, const std::string& line) {
-    if (hint == LogHint::Error || hint == LogHint::ProtocolError) last_error_ = line;
-    if (hint != LogHint::Waiting && hint != LogHint::Connected) return;
-    waits_ = true;
+void ShareBringUp::on_log(const LogLine& line) {
+    if (heard_.size() < kMostHeard) heard_.push_back(line);
+}
+
+// It said that it waits for its client, or has it.
+bool ShareBringUp::waits() const {
+    return std::ranges::any_of(heard_, [this](const LogLine& line) {
+        const auto hint = read_log_line(line.text);
+        return line.invocation == up_.invocation &&
+               (hint == LogHint::Waiting || hint == LogHint::Connected);
+    });
+}
+
+std::string ShareBringUp::last_error(const UnitState& unit) const {
+    std::string last;
+    for (const auto& line : heard_) {
+        const auto hint = read_log_line(line.text);
+        const bool is_error = hint == LogHint::Error || hint == LogHint::ProtocolError;
+        if (is_error && (unit.invocation.empty() || line.invocation == unit.invocation))
+            last = line.text;
+    }
+    return std::string(trim(last));
 }
 
 void ShareBringUp::confirm() {
@@ -151,9 +172,8 @@ void ShareBringUp::died(const UnitState& unit) {
             .unit = unit, .protocol_error_logged = false, .error_logged = true
         };
         const auto how = describe_exit(classify_exit(question), unit);
-        finish(
-            not_started(last_error_.empty() ? how : fmt::format("{}: {}", how, trim(last_error_)))
-        );
+        const auto why = last_error(unit);
+        finish(not_started(why.empty() ? how : fmt::format("{}: {}", how, why)));
     });
 }
 

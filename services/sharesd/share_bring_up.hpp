@@ -6,12 +6,13 @@
 // outlived `SettleSec=`). The same way at the first start and at every restart.
 
 #include "context.hpp"
-#include "exit_class.hpp"
+#include "log_watch.hpp"
 #include "source.hpp"
 
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace thaw::sharesd {
 
@@ -19,6 +20,7 @@ class ShareBringUp {
 public:
     struct Up {
         pid_t main_pid = 0;
+        std::string invocation;  // of the unit
         std::uint64_t limit = 0; // what the daemon really has
         bool degraded = false;
     };
@@ -27,8 +29,9 @@ public:
     // never runs from inside the constructor; it may destroy the object.
     ShareBringUp(const Context& context, const Record& record, const Source* source, Done done);
 
-    // What the daemon said meanwhile.
-    void on_log(LogHint hint, const std::string& line);
+    // What the unit said meanwhile, perhaps by a daemon that ended before.
+    void on_log(const LogLine& line);
+    const std::vector<LogLine>& heard() const { return heard_; }
 
 private:
     void reset();
@@ -39,7 +42,9 @@ private:
     Result<> check_daemon(pid_t main_pid);
     void settle(Microseconds left);
     void confirm();
+    bool waits() const;
     void died(const UnitState& unit);
+    std::string last_error(const UnitState& unit) const;
     void finish(Result<Up> result);
     void read(void (ShareBringUp::*then)(const UnitState&));
     void arm(Microseconds delay, std::function<void()> then);
@@ -51,8 +56,7 @@ private:
     std::string service_;
     std::string socket_;
     Up up_;
-    bool waits_ = false; // it said that it waits for its client
-    std::string last_error_;
+    std::vector<LogLine> heard_;
     EventSource deadline_;
     EventSource timer_;
     SystemdHandle systemd_;

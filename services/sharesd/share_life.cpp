@@ -34,13 +34,19 @@ void Share::bring_up(const Source* source) {
 void Share::on_up(Result<ShareBringUp::Up> up) {
     const auto finished = std::move(bring_up_);
     source_ = {};
-    if (up) return take_up(*up);
+    if (up) {
+        take_up(*up);
+        for (const auto& line : finished->heard())
+            on_log(line);
+        return;
+    }
     if (started_) return abandon(std::move(up).error());
     lose(up.error().bus_name(), up.error().message());
 }
 
 void Share::take_up(const ShareBringUp::Up& up) {
     main_pid_ = worker_pid_ = up.main_pid;
+    invocation_ = up.invocation;
     effective_limit_ = up.limit;
     degraded_ = up.degraded;
     ending_daemon_ = false;
@@ -112,17 +118,17 @@ void Share::find_unit() {
 }
 
 void Share::on_found_unit(const UnitState& unit) {
-    const auto replayed =
-        LogWatch::replay(service_, record_.started, [this](const std::string& line) {
-            note_line(read_log_line(line), line);
-        });
+    invocation_ = unit.invocation;
+    const auto replayed = LogWatch::replay(service_, record_.started, [this](const LogLine& line) {
+        note_line(line);
+    });
     if (!replayed) log_debug(log_fields(), "{}: {}", id_, replayed.error().message());
     if (unit.is_gone() || unit.main_pid <= 0) {
         watch_vm();
         return daemon_ended(unit);
     }
     forget_lines(); // it lives: what it said explains no end
-    ShareBringUp::Up up{.main_pid = unit.main_pid};
+    ShareBringUp::Up up{.main_pid = unit.main_pid, .invocation = unit.invocation};
     const auto worker = worker_of(unit.main_pid);
     const auto limits = worker ? read_limits(*worker) : fail(ESRCH, "no worker");
     up.limit = limits ? limits->soft : record_.limit;
@@ -292,17 +298,17 @@ bool Share::has_logged_error() const {
     return error_logged_at_ != 0 && now_monotonic() - error_logged_at_ < kErrorExplains;
 }
 
-void Share::note_line(LogHint hint, const std::string& line) {
-    if (hint == LogHint::Waiting) forget_lines(); // another daemon than the one that said them
+void Share::note_line(const LogLine& line) {
+    const auto hint = read_log_line(line.text);
     if (hint == LogHint::ProtocolError) protocol_error_logged_ = true;
     if (hint == LogHint::Disconnected) goodbye_logged_ = true;
     if (hint == LogHint::Error || hint == LogHint::ProtocolError) {
         error_logged_at_ = now_monotonic();
-        last_error_ = line;
+        last_error_ = line.text;
     }
     if (hint != LogHint::HandlesOff || record_.handles == HandleMode::Never) return;
     record_.handles = HandleMode::Never;
-    record_.handles_reason = trim(line);
+    record_.handles_reason = trim(line.text);
     keep();
     changed({"InodeFileHandles", "FileHandlesReason"});
     log_event(
@@ -312,11 +318,13 @@ void Share::note_line(LogHint hint, const std::string& line) {
     );
 }
 
-void Share::on_log(const std::string& line) {
-    const auto hint = read_log_line(line);
+void Share::on_log(const LogLine& line) {
+    const auto hint = read_log_line(line.text);
     if (hint == LogHint::None) return;
-    if (bring_up_) bring_up_->on_log(hint, line);
-    note_line(hint, line);
+    // Which daemon is ours is known once its unit has been read.
+    if (bring_up_) return bring_up_->on_log(line);
+    if (line.invocation != invocation_) return;
+    note_line(line);
     if (!is_up(state_)) return;
     if (hint == LogHint::Connected) poll();
     if (hint == LogHint::Exhausted) on_exhausted_line();

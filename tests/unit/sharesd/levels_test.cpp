@@ -77,6 +77,14 @@ TEST(Forecast, FollowsTheRateOfTheLastSeconds) {
     EXPECT_EQ(forecast(rare, 4000), 20 * kUsecPerSec);
 }
 
+TEST(Forecast, ABurstIsNoRate) {
+    constexpr auto kMsec = kUsecPerMsec;
+    const std::vector<Sample> burst{{0, 0}, {200 * kMsec, 0}, {250 * kMsec, 1000}};
+    EXPECT_EQ(forecast(burst, 10000), kInfinity);
+    // The end is nearer than that.
+    EXPECT_EQ(forecast(burst, 2000), 250 * kMsec);
+}
+
 TEST(Forecast, NothingInSight) {
     EXPECT_EQ(forecast({}, 100), kInfinity);
     EXPECT_EQ(forecast(std::vector<Sample>{{5, 5}}, 100), kInfinity);
