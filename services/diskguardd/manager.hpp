@@ -68,17 +68,20 @@ private:
 
     // manager_requests.cpp: what callers ask for; each answers `message` sooner or later
     // `then` gets the volume of an id, a mount point or any path; others are answered here.
-    void with_volume(BusMessage message, std::string text, std::function<void(Volume&)> then);
-    void find_by_path(BusMessage message, std::string text, std::function<void(Volume&)> then);
+    void
+    with_volume(BusMessage message, const std::string& text, std::function<void(Volume&)> then);
+    void
+    find_by_path(BusMessage message, const std::string& text, std::function<void(Volume&)> then);
     void authorize(
         const BusMessage& message, const char* action, Volume& volume,
         std::function<void(Volume&)> allowed
     );
     // Measures free space anew; a volume that does not answer in time is an error.
     void with_space(
-        BusMessage message, Volume& volume, std::function<void(Volume&, const reserve::Space&)> then
+        const BusMessage& message, Volume& volume,
+        std::function<void(Volume&, const reserve::Space&)> then
     );
-    void reserve_space(BusMessage message, Volume& volume, LeaseRecord wanted);
+    void reserve_space(const BusMessage& message, Volume& volume, LeaseRecord wanted);
     void finish_lease(std::uint64_t key, Result<> stored);
     void refuse_lease(
         const BusMessage& message, Volume& volume, const LeaseRecord& wanted, std::uint64_t free

@@ -37,7 +37,9 @@ Error does_not_answer(const Volume& volume) {
 
 // ---- which volume ---------------------------------------------------------------------------
 
-void Manager::with_volume(BusMessage message, std::string text, std::function<void(Volume&)> then) {
+void Manager::with_volume(
+    BusMessage message, const std::string& text, std::function<void(Volume&)> then
+) {
     if (!searched_) {
         waiting_.push_back([this, message, text, then = std::move(then)] {
             with_volume(message, text, then);
@@ -54,11 +56,11 @@ void Manager::with_volume(BusMessage message, std::string text, std::function<vo
         if (std::ranges::find(volume->found().paths, text) != volume->found().paths.end())
             return then(*volume);
     if (!text.starts_with('/')) return message.reply_error(no_such_volume(text));
-    find_by_path(std::move(message), std::move(text), std::move(then));
+    find_by_path(std::move(message), text, std::move(then));
 }
 
 void Manager::find_by_path(
-    BusMessage message, std::string text, std::function<void(Volume&)> then
+    BusMessage message, const std::string& text, std::function<void(Volume&)> then
 ) {
     const auto key = next_key_++;
     auto deadline = context_.loop.add_timer(
@@ -114,7 +116,8 @@ void Manager::authorize(
 }
 
 void Manager::with_space(
-    BusMessage message, Volume& volume, std::function<void(Volume&, const reserve::Space&)> then
+    const BusMessage& message, Volume& volume,
+    std::function<void(Volume&, const reserve::Space&)> then
 ) {
     const auto key = next_key_++;
     auto deadline = context_.loop.add_timer(
@@ -137,7 +140,7 @@ void Manager::with_space(
 
 // ---- leases ---------------------------------------------------------------------------------
 
-void Manager::reserve_space(BusMessage message, Volume& volume, LeaseRecord wanted) {
+void Manager::reserve_space(const BusMessage& message, Volume& volume, LeaseRecord wanted) {
     with_space(
         message, volume,
         [this, message,

@@ -136,7 +136,8 @@ void Volume::on_looked(Result<Look> look) {
     looked_at_ = now_realtime();
     hung_ = false;
     if (!look) return on_failed_look(look.error());
-    if (!look->measured && !state_.measured()) {
+    const auto& measured = look->measured;
+    if (!measured && !state_.measured()) {
         // What was known of the reserve was given up while this look was under way.
         again_ = again_whole_ = true;
         return schedule();
@@ -144,11 +145,12 @@ void Volume::on_looked(Result<Look> look) {
     const auto before = state_.level();
     const auto now = now_monotonic();
     (void)state_.plan_for(look->space, found_.type);
-    if (look->measured)
-        state_.observe(now, *look->measured);
-    else
+    if (measured) {
+        state_.observe(now, *measured);
+        (void)state_.decide_rearm(now);
+    } else {
         state_.observe(now, look->space);
-    if (look->measured) (void)state_.decide_rearm(now);
+    }
     publish();
     publish_level(before);
     act();

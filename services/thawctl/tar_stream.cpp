@@ -22,7 +22,7 @@ namespace thaw::ctl {
 
 namespace {
 
-constexpr std::size_t kBufferSize = 128 * 1024;
+constexpr std::size_t kBufferSize = 128UL * 1024;
 // Deeper than any cache; each level holds a descriptor.
 constexpr unsigned kMaxDepth = 256;
 
@@ -48,7 +48,9 @@ public:
         if (depth > kMaxDepth) return fail(ELOOP, "{}: more than {} levels", prefix, kMaxDepth);
         THAW_TRY(const auto names, names_of(directory, prefix));
         for (const auto& name : names) {
-            Item item{name, prefix.empty() ? name : prefix + "/" + name, {}, directory};
+            Item item{
+                name, prefix.empty() ? name : fmt::format("{}/{}", prefix, name), {}, directory
+            };
             if (fstatat(directory, name.c_str(), &item.status, AT_SYMLINK_NOFOLLOW) < 0)
                 return gone_or(errno, item.path);
             THAW_CHECK(visit_(item));
