@@ -191,8 +191,10 @@ class CacheWarm(LabTestCase):
 
     def test_the_guest_dies_with_it_and_comes_back(self):
         process = self.start_large("/run/died/cache")
-        # Both ends at once, without a word: nobody cleans up.
-        self.lab.run(["pkill", "-KILL", "-f", "thaw-cache: "], check=True)
+        # Both ends at once, without a word: nobody cleans up. Stopped first, as one would still see
+        # the end of the other.
+        for signal in ("-STOP", "-KILL"):
+            self.lab.run(["pkill", signal, "-f", "thaw-cache: "], check=True)
         self.assertNotEqual(process.wait(30), 0)
         self.assertFalse(self.lab.exists("/run/died/cache"))
         self.assertIn(".thaw-partial", self.lab.run(["ls", "-A", "/run/died"]).out)
