@@ -4,13 +4,11 @@
 // One long piece of work (reading and writing files) on a thread of its own, for daemons whose loop
 // must not wait. The work gets nothing of the loop's objects; what it needs it takes by value.
 
-#include "core/fd.hpp"
 #include "event/event.hpp"
 
 #include <atomic>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <thread>
 
 namespace thaw {
@@ -27,20 +25,20 @@ public:
     static Result<std::unique_ptr<BackgroundTask>> start(EventLoop& loop, Work work, Done done);
     BackgroundTask(const BackgroundTask&) = delete;
     BackgroundTask& operator=(const BackgroundTask&) = delete;
-    // Cancels, and waits for the thread: work looks at `canceled` every few milliseconds.
+    // Cancels, and waits a moment for the thread: work looks at `canceled` every few milliseconds
+    // and tidies up. One that is stuck in a disk that hangs is left to itself.
     ~BackgroundTask();
 
     // Asks the work to end early; done() still comes, with what the work then returned.
-    void cancel() { canceled_ = true; }
+    void cancel();
 
 private:
-    explicit BackgroundTask(Done done) : done_(std::move(done)) {}
+    struct Shared; // with the thread, which may outlive us
+    explicit BackgroundTask(Done done);
     void on_finished();
 
     Done done_;
-    Canceled canceled_{false};
-    std::optional<Result<>> result_; // the thread's until it has signalled
-    Fd finished_;                    // eventfd
+    std::shared_ptr<Shared> shared_;
     EventSource source_;
     std::thread thread_;
 };

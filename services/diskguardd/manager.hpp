@@ -13,7 +13,7 @@
 #include "pause_book.hpp"
 #include "pressure.hpp"
 #include "volume.hpp"
-#include "worker.hpp"
+#include "event/worker.hpp"
 
 #include <systemd/sd-bus-vtable.h>
 

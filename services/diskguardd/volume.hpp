@@ -12,7 +12,7 @@
 #include "reserve/release.hpp"
 #include "reserve/volume.hpp"
 #include "volume_state.hpp"
-#include "worker.hpp"
+#include "event/worker.hpp"
 
 #include <systemd/sd-bus-vtable.h>
 

@@ -5,6 +5,7 @@
 
 #include "bus/bus.hpp"
 #include "config.hpp"
+#include "disk.hpp"
 #include "guard/guard_client.hpp"
 #include "image/store.hpp"
 #include "pager_client.hpp"
@@ -26,6 +27,7 @@ struct Context {
     SharesClient& shares;
     guard::GuardClient& guard;
     VmmApi& vmm;
+    Disk& disk;
     const image::Store& images;
     const RecordStore& records;
     const Config& config;

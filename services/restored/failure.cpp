@@ -17,7 +17,7 @@ Failure image_failure(const Error& e) {
     std::string_view name = error::kImageInvalid;
     if (e.code() == ENOENT) name = error::kNoSuchImage;
     if (e.code() == ESTALE) name = error::kImageMismatch;
-    return {.name = name, .message = e.message()};
+    return {.name = name, .message = e.message(), .timed_out = e.code() == ETIMEDOUT};
 }
 
 namespace {

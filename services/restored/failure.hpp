@@ -20,7 +20,7 @@ struct Failure {
     bool connection_lost = false;
 };
 
-// What image::Store::open() answered.
+// What image::Store::open() answered, or ETIMEDOUT of a disk that hangs.
 Failure image_failure(const Error& error);
 // What a call to the pager answered.
 Failure pager_failure(const Error& error);

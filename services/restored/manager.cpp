@@ -22,21 +22,25 @@ constexpr std::size_t kMostRetained = 1024;
 Result<std::unique_ptr<Manager>>
 Manager::create(const DaemonContext& daemon, const Config& config) {
     THAW_TRY(auto vmm, VmmApi::create(daemon.loop));
-    return std::unique_ptr<Manager>(new Manager(daemon, config, std::move(vmm)));
+    THAW_TRY(auto disk, Disk::create(daemon.loop));
+    return std::unique_ptr<Manager>(new Manager(daemon, config, std::move(vmm), std::move(disk)));
 }
 
-Manager::Manager(const DaemonContext& daemon, const Config& config, std::unique_ptr<VmmApi> vmm)
+Manager::Manager(
+    const DaemonContext& daemon, const Config& config, std::unique_ptr<VmmApi> vmm,
+    std::unique_ptr<Disk> disk
+)
     : loop_(daemon.loop), bus_(daemon.bus), config_(config), policy_(policy_of(config)),
       images_(paths::kImages), records_(paths::kRestoreRuntime), vmm_(std::move(vmm)),
-      systemd_(bus_, loop_), pager_(bus_, loop_), shares_(bus_),
+      disk_(std::move(disk)), systemd_(bus_, loop_), pager_(bus_, loop_), shares_(bus_),
       guard_(
           bus_, "thaw-restored",
           [] { log_notice("no disk guardian on this host: looking at free space directly"); }
       ),
       polkit_(bus_),
       context_{
-          loop_, bus_,    systemd_, pager_,  shares_, guard_,
-          *vmm_, images_, records_, config_, policy_, *this,
+          loop_,  bus_,    systemd_, pager_,  shares_, guard_, *vmm_,
+          *disk_, images_, records_, config_, policy_, *this,
       },
       writers_(
           guard_,

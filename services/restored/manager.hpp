@@ -62,7 +62,10 @@ public:
     static const sd_bus_vtable* vtable();
 
 private:
-    Manager(const DaemonContext& daemon, const Config& config, std::unique_ptr<VmmApi> vmm);
+    Manager(
+        const DaemonContext& daemon, const Config& config, std::unique_ptr<VmmApi> vmm,
+        std::unique_ptr<Disk> disk
+    );
 
     // manager_bus.cpp
     Result<> export_objects();
@@ -146,6 +149,7 @@ private:
     image::Store images_;
     RecordStore records_;
     std::unique_ptr<VmmApi> vmm_;
+    std::unique_ptr<Disk> disk_;
     SystemdClient systemd_;
     PagerClient pager_;
     SharesClient shares_;

@@ -47,25 +47,30 @@ RecordJob::RecordJob(
 
 void RecordJob::start() {
     set_state(JobState::Preflight);
-    if (auto bad = check_image()) return conclude(*bad);
-    set_state(JobState::Recording);
-    begin_run();
+    opening_ = context().disk.ask<image::Manifest>(
+        image_name(image()),
+        [images = context().images, name = image()]() -> Result<image::Manifest> {
+            THAW_TRY(auto opened, images.open(name));
+            return std::move(opened.manifest);
+        },
+        [this](Result<image::Manifest> opened) { on_opened(opened); }
+    );
 }
 
 // What a restore would find out as well, and what only a recording minds.
-std::optional<Failure> RecordJob::check_image() {
-    const auto opened = context().images.open(image());
-    if (!opened) return image_failure(opened.error());
-    page_size_ = opened->manifest.page_size;
-    for (const auto& drive : opened->manifest.drives)
+void RecordJob::on_opened(const Result<image::Manifest>& opened) {
+    if (!opened) return conclude(image_failure(opened.error()));
+    page_size_ = opened->page_size;
+    for (const auto& drive : opened->drives)
         if (!drive.read_only && drive.path.starts_with('/') && !request_.allow_writes)
-            return Failure{
+            return conclude({
                 .name = error::kDriveWritable,
                 .message = fmt::format(
                     "the recording VM would write to drive {} ({})", drive.id, drive.path
                 ),
-            };
-    return std::nullopt;
+            });
+    set_state(JobState::Recording);
+    begin_run();
 }
 
 void RecordJob::show(std::string_view what) {
@@ -280,6 +285,7 @@ Result<> RecordJob::cancel() {
         // A stop runs to its end; a restore is undone.
         (void)child_->cancel();
     } else {
+        opening_.reset();
         pager_.reset();
         guard_.reset();
         end_run(std::nullopt);

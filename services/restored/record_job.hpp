@@ -36,7 +36,7 @@ public:
     Result<> cancel() override;
 
 private:
-    std::optional<Failure> check_image();
+    void on_opened(const Result<image::Manifest>& opened);
     // ---- one run: each part leads to the next one
     void begin_run();
     void on_restored();
@@ -69,6 +69,7 @@ private:
     Microseconds began_ = 0;
     Job* child_ = nullptr; // the manager's, which keeps it longer than we need it
     EventSource timer_;
+    DiskHandle opening_;
     PagerHandle pager_;
     guard::GuardHandle guard_;
     std::optional<guard::Admission> room_;

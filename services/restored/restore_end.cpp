@@ -53,6 +53,7 @@ void RestoreJob::failed(Failure failure) {
     pager_.reset();
     shares_.reset();
     guard_.reset();
+    disk_.reset();
     first_ = std::move(failure);
     const bool has_witnesses = unit_started_ && first_->name != error::kCanceled;
     if (!has_witnesses) return conclude();

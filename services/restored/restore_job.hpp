@@ -42,13 +42,15 @@ private:
 
     // restore_steps_prepare.cpp
     void open_image();
-    Result<> choose_backend_of(const image::OpenImage& image);
+    void on_image_opened(image::OpenImage opened, double cached);
+    Result<> choose_backend_of(const image::OpenImage& image, double cached);
     void check_unit();
     void on_unit_read(const UnitState& unit);
     void create_session();
     void on_session_created(Result<CreatedSession> created);
     void add_shares();
     void write_drop_in_step();
+    void write_settings(bool with_snapshots);
     void write_ticket();
 
     // restore_steps_space.cpp
@@ -107,6 +109,7 @@ private:
     SystemdHandle systemd_;
     PagerHandle pager_;
     SharesHandle shares_;
+    DiskHandle disk_;
     HttpHandle http_;
     guard::GuardHandle guard_;
     std::unique_ptr<Teardown> teardown_;

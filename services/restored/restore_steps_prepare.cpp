@@ -11,7 +11,7 @@
 #include "page_cache.hpp"
 #include "reserve/hint.hpp"
 #include "restore_job.hpp"
-#include "snapshot_job.hpp"
+#include "snapshot_folder.hpp"
 #include "space.hpp"
 #include "unit_drop_in.hpp"
 
@@ -40,39 +40,58 @@ std::optional<Failure> check_drives(const image::Manifest& manifest) {
 } // namespace
 
 void RestoreJob::open_image() {
-    auto opened = context().images.open(image());
-    if (!opened) return failed(image_failure(opened.error()));
+    struct Opened {
+        image::OpenImage files;
+        double cached = 0;
+    };
+    disk_ = context().disk.ask<Opened>(
+        image_name(image()),
+        [images = context().images, name = image()]() -> Result<Opened> {
+            Opened opened;
+            THAW_TRY(opened.files, images.open(name));
+            opened.cached =
+                cached_share(opened.files.memory.get(), opened.files.manifest.memory_size);
+            return opened;
+        },
+        [this](Result<Opened> opened) {
+            if (!opened) return failed(image_failure(opened.error()));
+            on_image_opened(std::move(opened->files), opened->cached);
+        }
+    );
+}
+
+void RestoreJob::on_image_opened(image::OpenImage opened, double cached) {
+    const auto& manifest = opened.manifest;
     const auto& vmms = context().config.virtio_fs_vmms;
-    const bool has_virtio_fs = std::ranges::find(vmms, opened->manifest.vmm) != vmms.end();
-    if (opened->manifest.vmm != "firecracker" && !has_virtio_fs)
+    const bool has_virtio_fs = std::ranges::find(vmms, manifest.vmm) != vmms.end();
+    if (manifest.vmm != "firecracker" && !has_virtio_fs)
         return failed(
             {.name = error::kImageInvalid,
-             .message = fmt::format("image of an unknown VMM \"{}\"", opened->manifest.vmm)}
+             .message = fmt::format("image of an unknown VMM \"{}\"", manifest.vmm)}
         );
     if (!options_.shares.empty() && !has_virtio_fs)
         return failed(
             {.name = error::kSharesUnsupported,
-             .message = fmt::format(
-                 "{} has no virtio-fs: a VM of it cannot have shares", opened->manifest.vmm
-             )}
+             .message =
+                 fmt::format("{} has no virtio-fs: a VM of it cannot have shares", manifest.vmm)}
         );
     if (options_.shares.empty()) plan_.skip(Step::AddShares);
     if (!options_.track) plan_.skip(Step::CheckTracking);
-    if (auto bad = check_drives(opened->manifest)) return failed(std::move(*bad));
-    if (auto chosen = choose_backend_of(*opened); !chosen)
+    if (auto bad = check_drives(manifest)) return failed(std::move(*bad));
+    if (auto chosen = choose_backend_of(opened, cached); !chosen)
         return failed({.name = error::kBackendUnsupported, .message = chosen.error().message()});
-    instance_.set_written(written_paths(opened->manifest));
-    image_files_ = std::move(*opened);
+    instance_.set_written(written_paths(manifest));
+    image_files_ = std::move(opened);
     finished(Step::OpenImage);
 }
 
-Result<> RestoreJob::choose_backend_of(const image::OpenImage& image) {
+Result<> RestoreJob::choose_backend_of(const image::OpenImage& image, double cached) {
     const auto& manifest = image.manifest;
     const BackendQuestion question{
         .requested = options_.backend,
         .policy = context().policy.memory_backend,
         .page_size = manifest.page_size,
-        .cached = cached_share(image.memory.get(), manifest.memory_size),
+        .cached = cached,
         .in_use = context().manager.count_live(image.name) > 0,
         .recorded = static_cast<bool>(image.working_set),
         .layered = manifest.base.has_value(),
@@ -187,17 +206,23 @@ void RestoreJob::add_shares() {
 
 void RestoreJob::write_drop_in_step() {
     if (!make(&Made::drop_in)) return;
+    if (options_.recording) return write_settings(false);
+    disk_ = context().disk.ask<void>(
+        snapshot_folder_name(instance()), [vm = instance()] { return make_snapshot_folder(vm); },
+        [this](Result<> made) {
+            // Without it the VM runs as well; only a snapshot will be refused.
+            if (!made) log_warning(log_fields(), "ignoring: {}", made.error().message());
+            write_settings(made.has_value());
+        }
+    );
+}
+
+void RestoreJob::write_settings(bool with_snapshots) {
     auto text = drop_in_text(
         instance(), image_files_->manifest, fmt::format("{}/{}", context().images.root(), image()),
         !options_.shares.empty()
     );
-    if (!options_.recording) {
-        // Without it the VM runs as well; only a snapshot will be refused.
-        if (auto made = make_snapshot_folder(instance()); made)
-            text += fmt::format("BindPaths={}\n", snapshot_folder(instance()));
-        else
-            log_warning(log_fields(), "ignoring: {}", made.error().message());
-    }
+    if (with_snapshots) text += fmt::format("BindPaths={}\n", snapshot_folder(instance()));
     if (auto written = write_drop_in(paths::vm_drop_in(instance()), text); !written)
         return failed(file_failure(reserve::with_release_hint(written.error(), paths::kRuntimeUnits)
         ));

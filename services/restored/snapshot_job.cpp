@@ -3,17 +3,15 @@
 
 #include "api/restore1.hpp"
 #include "config/json.hpp"
-#include "core/file.hpp"
 #include "core/names.hpp"
 #include "event/priorities.hpp"
 #include "log/message_ids.hpp"
 #include "manager.hpp"
 #include "no_space.hpp"
+#include "snapshot_folder.hpp"
 #include "vmm_requests.hpp"
 
 #include <nlohmann/json.hpp>
-
-#include <sys/stat.h>
 
 #include <filesystem>
 
@@ -27,7 +25,6 @@ constexpr Microseconds kPauseLimit = 10 * kUsecPerSec;
 constexpr Microseconds kCreateLimit = 120 * kUsecPerSec;
 constexpr Microseconds kLoadTick = 100 * kUsecPerMsec;
 constexpr Microseconds kLoadLimit = 600 * kUsecPerSec;
-constexpr mode_t kFolderMode = 0770;
 constexpr const char* kState = "vmstate";
 constexpr const char* kMemory = "memory";
 // Shares of the progress: loading, capturing, sealing.
@@ -35,37 +32,6 @@ constexpr double kLoaded = 0.4;
 constexpr double kCaptured = 0.6;
 
 } // namespace
-
-std::string snapshot_folder(const std::string& vm) {
-    return fmt::format("{}/{}", paths::kSnapshots, vm);
-}
-
-Result<> make_snapshot_folder(const std::string& vm) {
-    const auto folder = snapshot_folder(vm);
-    remove_snapshot_folder(vm);
-    THAW_CHECK(make_directories(folder, kFolderMode));
-    // The parent hands its group on: that of the VMMs, who see no folder but their own.
-    if (::chmod(folder.c_str(), kFolderMode) != 0) return fail_errno(errno, "chmod {}", folder);
-    return {};
-}
-
-void remove_snapshot_folder(const std::string& vm) {
-    const auto removed = remove_tree(snapshot_folder(vm));
-    if (!removed) log_warning({{"THAW_INSTANCE", vm}}, "ignoring: {}", removed.error().message());
-}
-
-void empty_snapshot_folder(const std::string& vm) {
-    std::error_code code;
-    for (const auto& entry : std::filesystem::directory_iterator(snapshot_folder(vm), code)) {
-        const auto removed = remove_tree(entry.path());
-        if (!removed)
-            log_warning({{"THAW_INSTANCE", vm}}, "ignoring: {}", removed.error().message());
-    }
-    if (code)
-        log_warning(
-            {{"THAW_INSTANCE", vm}}, "ignoring: list {}: {}", snapshot_folder(vm), code.message()
-        );
-}
 
 SnapshotJob::SnapshotJob(
     const Context& context, const JobRecord& record, Instance& instance, std::string new_image,
@@ -98,27 +64,38 @@ void SnapshotJob::start() {
     set_state(JobState::Preflight);
     running_ = instance_.state() == InstanceState::Running;
     by_pager_ = instance_.record().backend == Backend::Uffd;
-    if (auto bad = check()) return fail_with(std::move(*bad));
-    set_state(JobState::Reserving);
-    reserve();
+    disk_ = context().disk.ask<Found>(
+        image_name(image()),
+        [images = context().images, name = image(), made = new_image_,
+         vm = instance()]() -> Result<Found> {
+            Found found;
+            std::error_code code;
+            found.exists = std::filesystem::exists(fmt::format("{}/{}", images.root(), made), code);
+            found.has_folder = std::filesystem::exists(snapshot_folder(vm), code);
+            if (found.exists) return found;
+            THAW_TRY(auto opened, images.open(name));
+            found.manifest = std::move(opened.manifest);
+            return found;
+        },
+        [this](Result<Found> found) { on_found(std::move(found)); }
+    );
 }
 
-std::optional<Failure> SnapshotJob::check() {
-    std::error_code code;
-    if (std::filesystem::exists(fmt::format("{}/{}", context().images.root(), new_image_), code))
-        return Failure{
-            .name = error::kImageExists, .message = fmt::format("image {} exists", new_image_)
-        };
+void SnapshotJob::on_found(Result<Found> found) {
+    if (!found) return fail_with(image_failure(found.error()));
+    if (found->exists)
+        return fail_with(
+            {.name = error::kImageExists, .message = fmt::format("image {} exists", new_image_)}
+        );
     // Drives and paths are those of the image that the VM came from.
-    auto opened = context().images.open(image());
-    if (!opened) return image_failure(opened.error());
-    manifest_ = std::move(opened->manifest);
-    if (!std::filesystem::exists(snapshot_folder(instance()), code))
-        return Failure{
-            .name = error::kSnapshotFailed,
-            .message = "the VM was restored without a folder for snapshots"
-        };
-    return std::nullopt;
+    manifest_ = std::move(found->manifest);
+    if (!found->has_folder)
+        return fail_with(
+            {.name = error::kSnapshotFailed,
+             .message = "the VM was restored without a folder for snapshots"}
+        );
+    set_state(JobState::Reserving);
+    reserve();
 }
 
 // What the VMM writes and the image lie apart, on one file system or on two.
@@ -301,11 +278,23 @@ void SnapshotJob::fail_with(Failure failure) {
 }
 
 void SnapshotJob::conclude() {
+    concluding_ = true;
+    // Before the capture nothing was written, and the disk may be what has failed.
+    if (state() < JobState::Capturing) return report();
+    disk_ = context().disk.ask<void>(
+        snapshot_folder_name(instance()),
+        [vm = instance(), gone = ended_] {
+            return gone ? remove_snapshot_folder(vm) : empty_snapshot_folder(vm);
+        },
+        [this](const Result<>& done) {
+            if (!done) log_warning(log_fields(), "ignoring: {}", done.error().message());
+            report();
+        }
+    );
+}
+
+void SnapshotJob::report() {
     room_.clear(); // the job is shown for a while longer
-    if (ended_)
-        remove_snapshot_folder(instance());
-    else
-        empty_snapshot_folder(instance());
     if (!failure_) {
         const auto size = kind_ == Kind::Full
                               ? format_size(manifest_.memory_size) + " of memory"
@@ -350,10 +339,11 @@ void SnapshotJob::on_unit(const UnitState& unit) {
     end_ = unit;
     paused_ = false;
     // What was written is whole: the VM's end does not matter any more.
-    if (state() == JobState::Sealing) return;
+    if (state() == JobState::Sealing || concluding_) return;
     http_.reset();
     pager_.reset();
     guard_.reset();
+    disk_.reset();
     fail_with({.name = error::kVmmDied, .message = describe_unit_end(unit)});
 }
 
@@ -362,7 +352,7 @@ void SnapshotJob::on_session(const PagerSession& session) {
 }
 
 Result<> SnapshotJob::cancel() {
-    if (is_final(state()) || state() == JobState::Capturing)
+    if (is_final(state()) || state() == JobState::Capturing || concluding_)
         return fail_named(
             error::kJobNotCancelable, EALREADY, "job {} is {}", id(), kJobStateNames.name(state())
         );
@@ -372,6 +362,7 @@ Result<> SnapshotJob::cancel() {
     }
     pager_.reset();
     guard_.reset();
+    disk_.reset();
     fail_with({.name = error::kCanceled, .message = "canceled on request"});
     return {};
 }

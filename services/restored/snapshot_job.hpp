@@ -25,13 +25,6 @@
 
 namespace thaw::restore {
 
-// Where the VMM of that VM may write snapshots; made for each start of its unit.
-std::string snapshot_folder(const std::string& vm);
-Result<> make_snapshot_folder(const std::string& vm);
-void remove_snapshot_folder(const std::string& vm);
-// The VM's unit has that very folder mounted: it stays while the VM lives.
-void empty_snapshot_folder(const std::string& vm);
-
 class SnapshotJob : public Job {
 public:
     enum class Kind { Full, Difference };
@@ -48,7 +41,12 @@ public:
     void on_session(const PagerSession& session) override;
 
 private:
-    std::optional<Failure> check();
+    struct Found {
+        bool exists = false; // the new image
+        bool has_folder = false;
+        image::Manifest manifest; // of the image that the VM came from
+    };
+    void on_found(Result<Found> found);
     void reserve();
     void admit_next();
     // ---- every page in
@@ -73,6 +71,7 @@ private:
     void on_sealed(const Result<>& sealed);
     void fail_with(Failure failure);
     void conclude();
+    void report();
     void hand_back();
     void arm(Microseconds delay, std::function<void()> then);
     HttpHandle send(
@@ -93,6 +92,7 @@ private:
     image::PageBitmap dirty_;
     bool running_ = false; // it ran when we came: it is resumed
     bool paused_ = false;
+    bool concluding_ = false;
     bool ended_ = false; // the VM is gone
     // News that came meanwhile: the manager's once we are done.
     std::optional<UnitState> end_;
@@ -106,6 +106,7 @@ private:
     PagerHandle pager_;
     HttpHandle http_;
     guard::GuardHandle guard_;
+    DiskHandle disk_;
     std::unique_ptr<BackgroundTask> sealing_;
 };
 

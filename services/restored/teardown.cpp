@@ -6,7 +6,7 @@
 #include "core/names.hpp"
 #include "event/priorities.hpp"
 #include "log/log.hpp"
-#include "snapshot_job.hpp"
+#include "snapshot_folder.hpp"
 #include "unit_drop_in.hpp"
 
 #include <signal.h>
@@ -49,7 +49,11 @@ void Teardown::next() {
             remove_shares();
             return;
         }
-        remove_file(undo);
+        if (undo == Undo::RemoveDropIn) {
+            remove_settings();
+            return;
+        }
+        remove_ticket();
     }
     const auto done = std::move(done_);
     done({}); // `this` may be gone now
@@ -64,11 +68,7 @@ void Teardown::stop_unit() {
 }
 
 void Teardown::on_stop_job(Result<std::string> result) {
-    if (!result)
-        log_warning(
-            {{"THAW_INSTANCE", vm_}, {"OBJECT_SYSTEMD_UNIT", unit_}}, "cannot stop {}: {}", unit_,
-            result.error().message()
-        );
+    if (!result) log_warning(fields(), "cannot stop {}: {}", unit_, result.error().message());
     // The job's word is about the job; whether the VM is gone, its unit tells.
     job_ = context_.systemd.read_unit(unit_, [this](Result<UnitState> unit) {
         if (unit && unit->is_gone()) {
@@ -81,10 +81,7 @@ void Teardown::on_stop_job(Result<std::string> result) {
 }
 
 void Teardown::kill_unit() {
-    log_warning(
-        {{"THAW_INSTANCE", vm_}, {"OBJECT_SYSTEMD_UNIT", unit_}},
-        "{} did not stop: killing its processes", unit_
-    );
+    log_warning(fields(), "{} did not stop: killing its processes", unit_);
     arm(kKillBudget, &Teardown::give_up);
     job_ = context_.systemd.kill_unit(unit_, "all", SIGKILL, [this](Result<> killed) {
         // Nothing left to kill is no failure; the watch decides.
@@ -119,8 +116,7 @@ void Teardown::close_session() {
         // The pager notices by itself that the VM is gone, and we look again when it appears.
         if (!closed)
             log_warning(
-                {{"THAW_INSTANCE", vm_}},
-                "ignoring that the pager session of {} was not closed: {}", vm_,
+                fields(), "ignoring that the pager session of {} was not closed: {}", vm_,
                 closed.error().message()
             );
         next();
@@ -132,18 +128,32 @@ void Teardown::remove_shares() {
         // The supervisor ends them with the VM by itself as well.
         if (!removed)
             log_warning(
-                {{"THAW_INSTANCE", vm_}}, "ignoring that the shares of {} were not removed: {}",
-                vm_, removed.error().message()
+                fields(), "ignoring that the shares of {} were not removed: {}", vm_,
+                removed.error().message()
             );
         next();
     });
 }
 
-void Teardown::remove_file(Undo undo) {
-    const auto removed = undo == Undo::RemoveTicket ? remove_if_exists(paths::restore_ticket(vm_))
-                                                    : remove_drop_in(paths::vm_drop_in(vm_));
-    if (undo == Undo::RemoveDropIn) remove_snapshot_folder(vm_);
-    if (!removed) log_warning({{"THAW_INSTANCE", vm_}}, "ignoring: {}", removed.error().message());
+void Teardown::remove_settings() {
+    if (auto removed = remove_drop_in(paths::vm_drop_in(vm_)); !removed)
+        log_warning(fields(), "ignoring: {}", removed.error().message());
+    folder_ = context_.disk.ask<void>(
+        snapshot_folder_name(vm_), [vm = vm_] { return remove_snapshot_folder(vm); },
+        [this](const Result<>& removed) {
+            if (!removed) log_warning(fields(), "ignoring: {}", removed.error().message());
+            next();
+        }
+    );
+}
+
+void Teardown::remove_ticket() {
+    if (auto removed = remove_if_exists(paths::restore_ticket(vm_)); !removed)
+        log_warning(fields(), "ignoring: {}", removed.error().message());
+}
+
+LogFields Teardown::fields() const {
+    return {{"THAW_INSTANCE", vm_}, {"OBJECT_SYSTEMD_UNIT", unit_}};
 }
 
 } // namespace thaw::restore

@@ -6,6 +6,7 @@
 // part is content when there is nothing to do, so that it can be repeated.
 
 #include "context.hpp"
+#include "log/log.hpp"
 #include "restore_plan.hpp"
 
 #include <functional>
@@ -29,7 +30,9 @@ private:
     void on_killed(const UnitState& unit);
     void close_session();
     void remove_shares();
-    void remove_file(Undo undo);
+    void remove_settings();
+    void remove_ticket();
+    LogFields fields() const;
     void arm(Microseconds delay, void (Teardown::*then)());
     void give_up();
 
@@ -45,6 +48,7 @@ private:
     SystemdHandle watch_;
     PagerHandle closing_;
     SharesHandle removing_;
+    DiskHandle folder_;
 };
 
 } // namespace thaw::restore

@@ -208,6 +208,16 @@ void RestoredTest::kill_daemon() {
     daemon_ = -1;
 }
 
+bool RestoredTest::terminate_daemon(Microseconds limit, const std::function<void()>& let_go) {
+    kill(daemon_, SIGTERM);
+    const bool closed = wait([this] { return !daemon_owned_; }, limit);
+    let_go();
+    int status = 0;
+    waitpid(std::exchange(daemon_, -1), &status, 0);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+    return closed;
+}
+
 void RestoredTest::restart_daemon() {
     kill_daemon();
     ASSERT_TRUE(wait([this] { return !daemon_owned_; }));

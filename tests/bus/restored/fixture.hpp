@@ -44,6 +44,9 @@ protected:
     void start_daemon();
     void kill_daemon(); // SIGKILL
     void restart_daemon();
+    // SIGTERM; whether it has closed everything within `limit`. The kernel keeps its process as
+    // long as a disk keeps a thread of it: `let_go` ends that.
+    bool terminate_daemon(Microseconds limit, const std::function<void()>& let_go);
 
     // ---- calls
     Result<BusMessage> call(

@@ -81,5 +81,26 @@ TEST(Background, DroppingItCancelsAndNothingIsCalled) {
     EXPECT_FALSE(called);
 }
 
+// As a read from a disk that hangs: its end must not be the daemon's.
+TEST(Background, OneThatIsStuckIsLeftToItself) {
+    auto loop = *EventLoop::create();
+    const auto gate = std::make_shared<std::atomic<bool>>(false);
+    auto task = BackgroundTask::start(
+        loop,
+        [gate](const BackgroundTask::Canceled&) -> Result<> {
+            while (!*gate)
+                std::this_thread::sleep_for(milliseconds(1));
+            return {};
+        },
+        [](const Result<>&) { FAIL() << "nobody waits any more"; }
+    );
+    ASSERT_TRUE(task);
+    const auto begin = now_monotonic();
+    task->reset();
+    EXPECT_LT(now_monotonic() - begin, 5 * kUsecPerSec);
+    *gate = true;
+    ASSERT_TRUE(loop.run_once(20 * kUsecPerMsec));
+}
+
 } // namespace
 } // namespace thaw

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-#include "worker.hpp"
+#include "event/worker.hpp"
 
 #include "event/priorities.hpp"
+#include "event/signals_blocked.hpp"
 
 #include <pthread.h>
 #include <sys/epoll.h>
@@ -15,7 +16,7 @@
 #include <thread>
 #include <vector>
 
-namespace thaw::diskguard {
+namespace thaw {
 
 struct Mailbox::Outbox {
     struct Letter {
@@ -48,7 +49,7 @@ Result<std::unique_ptr<Mailbox>> Mailbox::create(EventLoop& loop) {
         mailbox->source_, loop.add_io(
                               mailbox->outbox_->bell.get(), EPOLLIN,
                               [self = mailbox.get()](std::uint32_t) { self->deliver(); },
-                              "volume-answers", priority::kNotify
+                              "worker-answers", priority::kNotify
                           )
     );
     return mailbox;
@@ -95,6 +96,7 @@ Result<std::unique_ptr<Worker>> Worker::start(Mailbox& mailbox, const std::strin
             lock.lock();
         }
     };
+    const AllSignalsBlocked blocked;
     try {
         std::thread thread(serve);
         constexpr std::size_t kNameLimit = 15;
@@ -131,4 +133,4 @@ Microseconds Worker::oldest() const {
     return pending_.empty() ? kInfinity : pending_.begin()->second.asked;
 }
 
-} // namespace thaw::diskguard
+} // namespace thaw

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "worker.hpp"
+#include "event/worker.hpp"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-namespace thaw::diskguard {
+namespace thaw {
 namespace {
 
 class Threads : public testing::Test {
@@ -90,4 +90,4 @@ TEST_F(Threads, AnAnswerMayEndItsOwnWorker) {
 }
 
 } // namespace
-} // namespace thaw::diskguard
+} // namespace thaw

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Threads for what may block on a file system: one per volume, so that a disk that hangs takes
-// neither the guardian nor the other volumes along. The work runs in the thread and touches nothing
-// but its own copies; the answer is handled in the event loop.
+// Threads for what may block on a file system: one per volume, image and so on, so that a disk that
+// hangs takes neither the daemon nor other work along. The work runs in the thread and touches
+// nothing but its own copies; the answer is handled in the event loop.
 
 #include "core/fd.hpp"
 #include "event/event.hpp"
@@ -15,7 +15,7 @@
 #include <string>
 #include <utility>
 
-namespace thaw::diskguard {
+namespace thaw {
 
 class Worker;
 
@@ -80,4 +80,4 @@ private:
     std::uint64_t next_ = 0;
 };
 
-} // namespace thaw::diskguard
+} // namespace thaw
