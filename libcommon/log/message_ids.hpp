@@ -24,6 +24,10 @@ inline constexpr std::string_view kRestoreFailed = "5354d5d99f63827860a24e1190ae
 inline constexpr std::string_view kRestoreCanceled = "6e93286999668f7f37be7721f270dff4";
 // A VM was stopped on request.
 inline constexpr std::string_view kStopDone = "7ea8cd5d12bd4a066b6c50a261f17685";
+// A VM is being stopped because its memory, or what else it needs, is lost.
+inline constexpr std::string_view kLossFound = "2be8550261c447809172851414388917";
+// ... and was stopped.
+inline constexpr std::string_view kLossStopped = "b4ebba13560246d9bc67d9593befa0ad";
 // A VM's unit could not be stopped.
 inline constexpr std::string_view kStopFailed = "a6c7691f1a81992b8567e320c2a1bee4";
 // A VM's unit ended by itself.

@@ -36,15 +36,18 @@ void Job::set_backend(Backend backend, std::string_view reason) {
     changed({"Backend", "BackendReason"});
 }
 
+void Job::set_cause(const Failure& cause) {
+    error_name_ = cause.name;
+    error_message_ = cause.message;
+    changed({"ErrorName", "ErrorMessage"});
+}
+
 void Job::finish(JobState state, const Failure* failure) {
     THAW_INVARIANT(is_final(state) && (state == JobState::Done) == (failure == nullptr));
-    if (failure != nullptr) {
-        error_name_ = failure->name;
-        error_message_ = failure->message;
-        changed({"ErrorName", "ErrorMessage"});
-    } else {
+    if (failure != nullptr)
+        set_cause(*failure);
+    else
         progress_ = 1;
-    }
     set_stage("");
     set_state(state);
     if (!outcome_.empty()) changed({"Outcome"});

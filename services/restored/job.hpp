@@ -57,6 +57,8 @@ protected:
     void set_progress(double progress) { progress_ = progress; }
     // What came of it, for people.
     void set_outcome(std::string outcome) { outcome_ = std::move(outcome); }
+    // Why it had to be, for a job that is the answer to a failure; it stays when the job is done.
+    void set_cause(const Failure& cause);
     // The last thing a job does: final state, error if any, and the manager is told.
     void finish(JobState state, const Failure* failure = nullptr);
     LogFields log_fields() const;

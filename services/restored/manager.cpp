@@ -301,7 +301,13 @@ void Manager::session_changed(Instance& instance, const PagerSession& session) {
     if (!instance.is_live() || instance.is_cleaning()) return;
     if (session.has_failed()) {
         const auto cause = session_failure({session.error_name, session.error_message});
-        stop_instance(instance, 0, fmt::format("its memory is lost: {}", cause.message));
+        stop_instance(
+            instance, 0,
+            Failure{
+                .name = cause.name,
+                .message = fmt::format("its memory is lost: {}", cause.message),
+            }
+        );
     } else if (!session.present) {
         // The broker's rules end a session only after its VMM; the unit's end follows.
         log_notice(instance.log_fields(), "the pager session of {} is gone", instance.name());
@@ -318,16 +324,25 @@ void Manager::share_lost(const LostShare& share) {
     if (!instance->is_live() || instance->is_cleaning()) return;
     const auto what = fmt::format("its share \"{}\" is lost: {}", share.tag, share.message);
     if (share.stops_vm)
-        stop_instance(*instance, 0, what);
+        stop_instance(
+            *instance, 0, Failure{.name = restore1::error::kShareFailed, .message = what}
+        );
     else if (lost_told_.emplace(share.vm, share.tag).second)
         log_warning(instance->log_fields(), "{} runs on though {}", share.vm, what);
 }
 
-Job& Manager::stop_instance(Instance& instance, uid_t uid, std::string why) {
-    if (!why.empty()) log_error(instance.log_fields(), "stopping {}: {}", instance.name(), why);
+Job& Manager::stop_instance(Instance& instance, uid_t uid, std::optional<Failure> cause) {
+    if (cause) {
+        auto fields = instance.log_fields();
+        fields.push_back({"THAW_ERROR", std::string(cause->name)});
+        log_event(
+            LogLevel::Error, message_id::kLossFound, fields, "stopping {}: {}", instance.name(),
+            cause->message
+        );
+    }
     const auto record = new_job(JobKind::Stop, uid);
     instance.set_job(record);
-    return add_job(std::make_unique<StopJob>(context_, record, instance, std::move(why)));
+    return add_job(std::make_unique<StopJob>(context_, record, instance, std::move(cause)));
 }
 
 } // namespace thaw::restore

@@ -121,7 +121,7 @@ private:
     JobRecord new_job(JobKind kind, uid_t uid);
     Job& add_job(std::unique_ptr<Job> job);
     Instance& add_instance(Record record);
-    Job& stop_instance(Instance& instance, uid_t uid, std::string why);
+    Job& stop_instance(Instance& instance, uid_t uid, std::optional<Failure> cause = {});
     Job* find_job(std::uint32_t id);
     Job* job_of(const Instance& instance);
     std::size_t count_unfinished() const;

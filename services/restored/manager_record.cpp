@@ -189,7 +189,7 @@ Job* Manager::stop_recording(const std::string& name) {
     auto* instance = find_instance(name);
     if (instance == nullptr || instance->is_cleaning()) return nullptr;
     if (Job* job = job_of(*instance)) return job;
-    return &stop_instance(*instance, instance->record().owner, {});
+    return &stop_instance(*instance, instance->record().owner);
 }
 
 } // namespace thaw::restore

@@ -149,7 +149,7 @@ void Manager::accept_stop(BusMessage& message, const std::string& name, uid_t ui
         return message.reply_error(
             Error(error::kInstanceBusy, EBUSY, fmt::format("another job works on {}", name))
         );
-    answer_with_job(message, stop_instance(*instance, uid, {}));
+    answer_with_job(message, stop_instance(*instance, uid));
 }
 
 void Manager::request_vm_state(BusMessage message, const std::string& name, VmState state) {

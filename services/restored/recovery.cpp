@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The way back after a restart of the manager: the records say what was, systemd and the pager say
 // what is. Nothing is decided before one of them has answered.
+#include "api/restore1.hpp"
 #include "core/names.hpp"
 #include "log/message_ids.hpp"
 #include "manager.hpp"
@@ -120,7 +121,13 @@ void Manager::take_up() {
         job.recover();
     }
     for (const auto& name : std::exchange(leftover_recordings_, {}))
-        stop_instance(*instances_.at(name), 0, "its recording was interrupted");
+        stop_instance(
+            *instances_.at(name), 0,
+            Failure{
+                .name = restore1::error::kManagerRestarted,
+                .message = "its recording was interrupted",
+            }
+        );
     for (const auto& [name, instance] : instances_) {
         if (instance->has_job()) continue;
         instance->watch_unit();

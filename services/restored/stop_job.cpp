@@ -8,14 +8,16 @@
 namespace thaw::restore {
 
 StopJob::StopJob(
-    const Context& context, const JobRecord& record, Instance& instance, std::string why
+    const Context& context, const JobRecord& record, Instance& instance,
+    std::optional<Failure> cause
 )
     : Job(context, record, instance.name(), instance.record().image), instance_(instance),
-      why_(std::move(why)) {}
+      cause_(std::move(cause)) {}
 
 void StopJob::start() {
     if (state() != JobState::Undoing) set_state(JobState::Undoing);
     set_stage("stop");
+    if (cause_) set_cause(*cause_);
     instance_.stop_watching();
     if (instance_.state() != InstanceState::Stopping) instance_.set_state(InstanceState::Stopping);
     auto made = instance_.record().made;
@@ -45,10 +47,19 @@ void StopJob::on_undone(const Result<>& undone) {
         finish(JobState::Failed, &stop);
         return;
     }
-    log_event(
-        why_.empty() ? LogLevel::Info : LogLevel::Error, message_id::kStopDone, log_fields(),
-        "{} was stopped{}{}", instance(), why_.empty() ? " on request" : ": ", why_
-    );
+    if (cause_) {
+        auto fields = log_fields();
+        fields.push_back({"THAW_ERROR", std::string(cause_->name)});
+        log_event(
+            LogLevel::Error, message_id::kLossStopped, fields, "{} was stopped: {}", instance(),
+            cause_->message
+        );
+    } else {
+        log_event(
+            LogLevel::Info, message_id::kStopDone, log_fields(), "{} was stopped on request",
+            instance()
+        );
+    }
     context().manager.remove_instance(instance_, "stopped");
     finish(JobState::Done);
 }

@@ -8,15 +8,16 @@
 #include "teardown.hpp"
 
 #include <memory>
-#include <string>
+#include <optional>
 
 namespace thaw::restore {
 
 class StopJob : public Job {
 public:
-    // `instance` outlives the job's work. `why` goes to the journal; empty: somebody asked.
+    // `instance` outlives the job's work. Without a cause somebody asked for it.
     StopJob(
-        const Context& context, const JobRecord& record, Instance& instance, std::string why = {}
+        const Context& context, const JobRecord& record, Instance& instance,
+        std::optional<Failure> cause = {}
     );
     void start() override;
     // A VM that is being stopped is not brought back.
@@ -26,7 +27,7 @@ private:
     void on_undone(const Result<>& undone);
 
     Instance& instance_;
-    std::string why_;
+    std::optional<Failure> cause_;
     std::unique_ptr<Teardown> teardown_;
 };
 

@@ -49,9 +49,17 @@ TEST_F(LifeTest, AVmWhoseMemoryIsLostIsStoppedAndToldWhy) {
     ASSERT_TRUE(wait_event("InstanceRemoved a stopped"));
     expect_clean("a");
     EXPECT_LT(event("StopUnit thaw-firecracker@a.service replace"), event("CloseSession a"));
-    const auto told = journal_->find(message_id::kStopDone);
-    ASSERT_EQ(told.size(), 1U);
-    EXPECT_NE(told[0].at("MESSAGE").find("page 7 is unreadable"), std::string::npos);
+    for (const auto id : {message_id::kLossFound, message_id::kLossStopped}) {
+        const auto told = journal_->find(id);
+        ASSERT_EQ(told.size(), 1U);
+        EXPECT_NE(told[0].at("MESSAGE").find("page 7 is unreadable"), std::string::npos);
+        EXPECT_EQ(told[0].at("THAW_ERROR"), "org.thaw.restore1.Error.PagerFailed");
+        EXPECT_EQ(told[0].at("OBJECT_SYSTEMD_UNIT"), unit_of("a"));
+    }
+    EXPECT_TRUE(journal_->find(message_id::kStopDone).empty()) << "nobody asked for it";
+    // The job did what it was for, and says why it had to.
+    ASSERT_TRUE(wait_event("JobRemoved a done PagerFailed"));
+    EXPECT_NE(ends_.rbegin()->second.error_message.find("its memory is lost"), std::string::npos);
     pager_->set_stop_pending("b");
     ASSERT_TRUE(wait_event("InstanceRemoved b stopped"));
     expect_clean("b");
