@@ -46,6 +46,9 @@ read_config(const ConfigLocation& location, const std::vector<ConfigKey>& keys);
 std::vector<ConfigWarning>
 parse_config(std::string_view text, const std::string& file, const std::vector<ConfigKey>& keys);
 
+// One journal entry each, with CONFIG_FILE= and CONFIG_LINE=.
+void log_config_warnings(const std::vector<ConfigWarning>& warnings);
+
 // parse() functions for the usual types; `target` must outlive the ConfigKey.
 std::function<Result<>(std::string_view)> config_string(std::string* target);
 std::function<Result<>(std::string_view)> config_bool(bool* target);

@@ -3,6 +3,8 @@
 #include "build_config.hpp"
 #include "config/ini.hpp"
 #include "core/file.hpp"
+#include "log/log.hpp"
+#include "log/message_ids.hpp"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -105,6 +107,15 @@ read_config(const ConfigLocation& location, const std::vector<ConfigKey>& keys) 
         warnings.insert(warnings.end(), found.begin(), found.end());
     }
     return warnings;
+}
+
+void log_config_warnings(const std::vector<ConfigWarning>& warnings) {
+    for (const auto& warning : warnings)
+        log_event(
+            LogLevel::Warning, message_id::kConfigWarning,
+            {{"CONFIG_FILE", warning.file}, {"CONFIG_LINE", std::to_string(warning.line)}},
+            "{}:{}: {}", warning.file, warning.line, warning.text
+        );
 }
 
 } // namespace thaw

@@ -38,6 +38,8 @@ inline constexpr std::string_view kInstanceAdopted = "cf7a4c1f361b8acddc8a002a16
 inline constexpr std::string_view kRestoreInterrupted = "d448f316ef494b69761829f54e9d4bff";
 // A circuit breaker was changed.
 inline constexpr std::string_view kPolicyChanged = "98c4d33cb862d0326af7746d222eaf7a";
+// After a restart a circuit breaker is not what the configuration says.
+inline constexpr std::string_view kPolicyKept = "adbb09d46eb14df5b6a5ee8b5ff3beb1";
 // The working set of an image was recorded.
 inline constexpr std::string_view kRecordDone = "3a7be19c44d34a0d8f7a2f6f1c6d40e2";
 // An image could not be recorded.

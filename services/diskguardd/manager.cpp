@@ -52,11 +52,7 @@ Manager::~Manager() = default;
 
 Result<> Manager::start() {
     register_bus_errors(diskguard1::kErrors);
-    for (const auto& warning : loaded_.warnings)
-        log_event(
-            LogLevel::Warning, message_id::kConfigWarning, {}, "{}:{}: {}", warning.file,
-            warning.line, warning.text
-        );
+    log_config_warnings(loaded_.warnings);
     leases_.adopt(std::exchange(context_.listen_fds, {}));
     THAW_CHECK(systemd_.start());
     THAW_CHECK(export_objects());

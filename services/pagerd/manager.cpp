@@ -37,12 +37,7 @@ Manager::Manager(DaemonContext context, LoadedConfig loaded)
 
 Result<> Manager::start() {
     register_bus_errors(pager1::kErrors);
-    for (const auto& warning : loaded_.warnings)
-        log_event(
-            LogLevel::Warning, message_id::kConfigWarning,
-            {{"CONFIG_FILE", warning.file}, {"CONFIG_LINE", std::to_string(warning.line)}},
-            "{}:{}: {}", warning.file, warning.line, warning.text
-        );
+    log_config_warnings(loaded_.warnings);
     // A start that cannot be counted is no reason not to serve.
     if (auto counted = count_start(); !counted) log_warning("{}", counted.error().message());
     THAW_CHECK(systemd_.start());

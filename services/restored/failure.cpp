@@ -7,7 +7,9 @@
 
 #include <sys/wait.h>
 
+#include <array>
 #include <cstring>
+#include <utility>
 
 namespace thaw::restore {
 
@@ -70,10 +72,46 @@ Failure session_failure(const SessionFailure& session) {
     return {.name = error::kPagerFailed, .message = std::move(text)};
 }
 
+namespace {
+
+// What systemd says by an exit status when it could not get as far as the program
+// (systemd.exec(5), "Process Exit Codes"); those that units like ours can meet.
+constexpr std::array kStartStatusNames{
+    std::pair{200, std::string_view("CHDIR")},
+    std::pair{203, std::string_view("EXEC")},
+    std::pair{205, std::string_view("LIMITS")},
+    std::pair{206, std::string_view("OOM_ADJUST")},
+    std::pair{208, std::string_view("STDIN")},
+    std::pair{209, std::string_view("STDOUT")},
+    std::pair{213, std::string_view("IOPRIO")},
+    std::pair{214, std::string_view("CPUAFFINITY")},
+    std::pair{216, std::string_view("GROUP")},
+    std::pair{217, std::string_view("USER")},
+    std::pair{218, std::string_view("CAPABILITIES")},
+    std::pair{219, std::string_view("CGROUP")},
+    std::pair{225, std::string_view("NETWORK")},
+    std::pair{226, std::string_view("NAMESPACE")},
+    std::pair{227, std::string_view("NO_NEW_PRIVILEGES")},
+    std::pair{228, std::string_view("SECCOMP")},
+    std::pair{233, std::string_view("RUNTIME_DIRECTORY")},
+    std::pair{238, std::string_view("STATE_DIRECTORY")},
+    std::pair{243, std::string_view("CREDENTIALS")},
+};
+
+std::string status_name(int status) {
+    for (const auto& [known, name] : kStartStatusNames)
+        if (known == status) return fmt::format("/{}", name);
+    return "";
+}
+
+} // namespace
+
 std::string describe_unit_end(const UnitState& unit) {
     std::string text = fmt::format("the VM's unit ended: {}", unit.result);
     if (unit.exec_main_code == CLD_EXITED)
-        text += fmt::format(", exit status {}", unit.exec_main_status);
+        text += fmt::format(
+            ", exit status {}{}", unit.exec_main_status, status_name(unit.exec_main_status)
+        );
     else if (unit.exec_main_code == CLD_KILLED || unit.exec_main_code == CLD_DUMPED) {
         const char* signal = sigabbrev_np(unit.exec_main_status);
         text += signal != nullptr ? fmt::format(", signal {}", signal)

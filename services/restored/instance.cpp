@@ -4,6 +4,7 @@
 #include "api/restore1.hpp"
 #include "core/names.hpp"
 #include "manager.hpp"
+#include "vm_fields.hpp"
 
 namespace thaw::restore {
 
@@ -134,11 +135,9 @@ void Instance::change_vm_state(VmState state, std::function<void(Result<>)> hand
 }
 
 LogFields Instance::log_fields() const {
-    return {
-        {"THAW_INSTANCE", record_.name},
-        {"THAW_IMAGE", record_.image},
-        {"OBJECT_SYSTEMD_UNIT", unit_},
-    };
+    auto fields = vm_fields(record_.name);
+    fields.push_back({"THAW_IMAGE", record_.image});
+    return fields;
 }
 
 std::string Instance::backend_word() const {

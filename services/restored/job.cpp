@@ -2,8 +2,8 @@
 #include "job.hpp"
 
 #include "api/restore1.hpp"
-#include "core/names.hpp"
 #include "manager.hpp"
+#include "vm_fields.hpp"
 
 namespace thaw::restore {
 
@@ -57,12 +57,10 @@ void Job::finish(JobState state, const Failure* failure) {
 }
 
 LogFields Job::log_fields() const {
-    return {
-        {"THAW_INSTANCE", instance_},
-        {"THAW_JOB", std::to_string(record_.id)},
-        {"THAW_IMAGE", image_},
-        {"OBJECT_SYSTEMD_UNIT", vmm_unit(instance_)},
-    };
+    auto fields = vm_fields(instance_);
+    fields.push_back({"THAW_JOB", std::to_string(record_.id)});
+    fields.push_back({"THAW_IMAGE", image_});
+    return fields;
 }
 
 void FinishedJob::start() {

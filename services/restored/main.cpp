@@ -2,8 +2,6 @@
 #include "api/restore1.hpp"
 #include "config.hpp"
 #include "daemon/daemon.hpp"
-#include "log/log.hpp"
-#include "log/message_ids.hpp"
 #include "manager.hpp"
 
 namespace {
@@ -13,12 +11,7 @@ using namespace thaw;
 Result<std::unique_ptr<DaemonService>> create_service(const DaemonContext& context) {
     std::vector<ConfigWarning> warnings;
     THAW_TRY(const auto config, restore::read_restored_config(&warnings));
-    for (const auto& warning : warnings)
-        log_event(
-            LogLevel::Warning, message_id::kConfigWarning,
-            {{"CONFIG_FILE", warning.file}, {"CONFIG_LINE", std::to_string(warning.line)}},
-            "{}:{}: {}", warning.file, warning.line, warning.text
-        );
+    log_config_warnings(warnings);
     THAW_TRY(auto manager, restore::Manager::create(context, config));
     return manager;
 }

@@ -9,6 +9,7 @@
 #include "no_space.hpp"
 #include "reserve/hint.hpp"
 #include "stop_job.hpp"
+#include "vm_fields.hpp"
 
 #include <algorithm>
 
@@ -54,10 +55,12 @@ void Manager::authorize_for(
         message, action, details,
         [message, instance, who, action, allowed = std::move(allowed)](Result<> decision) {
             if (decision) return allowed();
+            auto fields = vm_fields(instance);
+            fields.push_back({"THAW_ACTION", action});
+            fields.push_back({"THAW_CALLER_UID", who});
             log_event(
-                LogLevel::Notice, message_id::kAccessDenied,
-                {{"THAW_INSTANCE", instance}, {"THAW_ACTION", action}, {"THAW_CALLER_UID", who}},
-                "refused uid {}: {}", who, decision.error().message()
+                LogLevel::Notice, message_id::kAccessDenied, fields, "refused uid {}: {}", who,
+                decision.error().message()
             );
             message.reply_error(decision.error());
         }

@@ -20,6 +20,22 @@ std::string format_policy(const Policy& policy) {
     return json_dump(value) + "\n";
 }
 
+std::string describe_difference(const Policy& kept, const Policy& configured) {
+    std::string text;
+    const auto compare = [&text](std::string_view key, std::string_view is, std::string_view was) {
+        if (is == was) return;
+        text += fmt::format("{}{}={} (configured: {})", text.empty() ? "" : ", ", key, is, was);
+    };
+    const auto word = [](bool on) { return on ? "yes" : "no"; };
+    compare(
+        "MemoryBackend", kBackendNames.name(kept.memory_backend),
+        kBackendNames.name(configured.memory_backend)
+    );
+    compare("Prefetch", word(kept.prefetch), word(configured.prefetch));
+    compare("Recording", word(kept.recording), word(configured.recording));
+    return text;
+}
+
 Result<Policy> parse_policy(std::string_view text, const Policy& fallback) {
     THAW_TRY(const auto document, JsonDocument::parse(text));
     const auto root = document.root();

@@ -20,6 +20,8 @@ struct Policy {
 
 Policy policy_of(const Config& config);
 std::string format_policy(const Policy& policy);
+// "MemoryBackend=uffd (configured: auto), ..."; empty when they are the same.
+std::string describe_difference(const Policy& kept, const Policy& configured);
 // EBADMSG; a breaker that is missing keeps the value of `fallback`.
 Result<Policy> parse_policy(std::string_view text, const Policy& fallback);
 

@@ -6,6 +6,7 @@
 #include "log/message_ids.hpp"
 #include "manager.hpp"
 #include "stop_job.hpp"
+#include "vm_fields.hpp"
 
 #include <filesystem>
 #include <system_error>
@@ -18,6 +19,12 @@ void Manager::load_policy() {
         log_warning("ignoring the saved policy: {}", saved.error().message());
     else if (*saved)
         policy_ = **saved;
+    const auto differs = describe_difference(policy_, policy_of(config_));
+    if (!differs.empty())
+        log_event(
+            LogLevel::Notice, message_id::kPolicyKept, {},
+            "breakers that were set at run time hold, not the configuration: {}", differs
+        );
 }
 
 Result<> Manager::load_records() {
@@ -31,8 +38,7 @@ Result<> Manager::load_records() {
         add_recorded(record);
     for (const auto& damaged : content.damaged) {
         log_warning(
-            {{"THAW_INSTANCE", damaged.name}}, "the record of {} is damaged: {}", damaged.name,
-            damaged.why
+            vm_fields(damaged.name), "the record of {} is damaged: {}", damaged.name, damaged.why
         );
         if (is_valid_vm_name(damaged.name)) add_leftover(damaged.name);
         // One that stays on the books is written anew.

@@ -61,6 +61,7 @@ private:
     // restore_steps_run.cpp
     void start_unit();
     void on_start_job(Result<std::string> result);
+    void explain_failed_start(const std::string& result);
     void await_api();
     void load_snapshot();
     void check_tracking();

@@ -44,16 +44,28 @@ void RestoreJob::on_start_job(Result<std::string> result) {
         log_warning(log_fields(), "ignoring: {}", removed.error().message());
     if (!result)
         return failed({.name = error::kUnitStartFailed, .message = result.error().message()});
-    if (*result != "done")
-        return failed(
-            {.name = error::kUnitStartFailed,
-             .message = fmt::format("start of {} ended with \"{}\"", instance_.unit(), *result),
-             .timed_out = *result == "timeout"}
-        );
+    if (*result != "done") return explain_failed_start(*result);
     unit_started_ = true;
     // Its first news is the unit's state as it is now: it may have ended already.
     instance_.watch_unit();
     finished(Step::StartUnit);
+}
+
+// The job's word is one; what the unit met is in its state.
+void RestoreJob::explain_failed_start(const std::string& result) {
+    systemd_ = context().systemd.read_unit(
+        instance_.unit(),
+        [this, result](const Result<UnitState>& unit) {
+            auto text = fmt::format("start of {} ended with \"{}\"", instance_.unit(), result);
+            if (unit && unit->is_gone() && !unit->result.empty() && unit->result != "success")
+                text += ": " + describe_unit_end(*unit);
+            failed(
+                {.name = error::kUnitStartFailed,
+                 .message = std::move(text),
+                 .timed_out = result == "timeout"}
+            );
+        }
+    );
 }
 
 void RestoreJob::await_api() {

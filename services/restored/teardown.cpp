@@ -152,8 +152,4 @@ void Teardown::remove_ticket() {
         log_warning(fields(), "ignoring: {}", removed.error().message());
 }
 
-LogFields Teardown::fields() const {
-    return {{"THAW_INSTANCE", vm_}, {"OBJECT_SYSTEMD_UNIT", unit_}};
-}
-
 } // namespace thaw::restore

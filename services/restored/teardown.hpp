@@ -6,8 +6,8 @@
 // part is content when there is nothing to do, so that it can be repeated.
 
 #include "context.hpp"
-#include "log/log.hpp"
 #include "restore_plan.hpp"
+#include "vm_fields.hpp"
 
 #include <functional>
 #include <string>
@@ -32,7 +32,7 @@ private:
     void remove_shares();
     void remove_settings();
     void remove_ticket();
-    LogFields fields() const;
+    LogFields fields() const { return vm_fields(vm_); }
     void arm(Microseconds delay, void (Teardown::*then)());
     void give_up();
 

@@ -51,12 +51,7 @@ Manager::Manager(DaemonContext daemon, LoadedConfig loaded)
 
 Result<> Manager::start() {
     register_bus_errors(shares1::kErrors);
-    for (const auto& warning : loaded_.warnings)
-        log_event(
-            LogLevel::Warning, message_id::kConfigWarning,
-            {{"CONFIG_FILE", warning.file}, {"CONFIG_LINE", std::to_string(warning.line)}},
-            "{}:{}: {}", warning.file, warning.line, warning.text
-        );
+    log_config_warnings(loaded_.warnings);
     auto log = LogWatch::start(daemon_.loop, [this](const LogLine& line) { on_log(line); });
     // Counting goes on without; what a daemon tells nowhere else is then not known.
     if (log)

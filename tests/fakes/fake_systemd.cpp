@@ -233,6 +233,8 @@ void FakeSystemd::apply(Job& job) {
         unit.sub_state = state == "active" ? "running" : state == "failed" ? "failed" : "dead";
         unit.result = result;
         if (state != "active") unit.main_pid = 0;
+        unit.exec_main_code = job.plan.exec_main_code;
+        unit.exec_main_status = job.plan.exec_main_status;
     });
 }
 

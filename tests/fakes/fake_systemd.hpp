@@ -40,6 +40,8 @@ struct FakePlan {
     std::string job_result = "done";
     std::string active_state = {}; // unit's state afterwards; empty: by kind and result
     std::string unit_result = {};  // Result= afterwards; empty: success or exit-code
+    int exec_main_code = 0;        // ExecMainCode= and ExecMainStatus= afterwards
+    int exec_main_status = 0;
 };
 
 struct FakeCall {

@@ -128,8 +128,15 @@ TEST_F(FailureTest, ALeftOverSessionGivesWay) {
 }
 
 TEST_F(FailureTest, UnitDoesNotStart) {
-    systemd_->plan_start(unit_of("a"), {.job_result = "failed", .unit_result = "exit-code"});
+    systemd_->plan_start(
+        unit_of("a"), {.job_result = "failed",
+                       .unit_result = "exit-code",
+                       .exec_main_code = CLD_EXITED,
+                       .exec_main_status = 203}
+    );
     const auto end = restore_fails("a", "UnitStartFailed");
+    EXPECT_NE(end.error_message.find("exit-code, exit status 203/EXEC"), std::string::npos)
+        << end.error_message;
     expect_stopped_first();
     expect_told("a", end);
     // The next attempt clears the failed state, which would keep the old settings loaded.

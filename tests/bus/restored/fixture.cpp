@@ -57,6 +57,14 @@ void RestoredTest::SetUp() {
 
 void RestoredTest::TearDown() {
     kill_daemon();
+    // `systemctl status` of a VM's unit shows what its manager says of it.
+    for (const auto& entry : journal_->entries()) {
+        const auto vm = entry.find("THAW_INSTANCE");
+        const auto unit = entry.find("OBJECT_SYSTEMD_UNIT");
+        if (vm == entry.end()) continue;
+        EXPECT_TRUE(unit != entry.end() && unit->second == vmm_unit(vm->second))
+            << entry.at("MESSAGE");
+    }
     if (HasFailure()) {
         for (const auto& event : events_)
             std::cerr << "  event: " << event << '\n';

@@ -65,6 +65,15 @@ TEST_F(LifeTest, AVmWhoseMemoryIsLostIsStoppedAndToldWhy) {
     expect_clean("b");
 }
 
+TEST_F(LifeTest, ABadLineOfTheConfigurationIsFoundByItsPlace) {
+    configure("[Restore]\nPrefetch=perhaps\n");
+    start_daemon();
+    const auto told = journal_->find(message_id::kConfigWarning);
+    ASSERT_EQ(told.size(), 1U);
+    EXPECT_EQ(told[0].at("CONFIG_FILE"), "/run/thaw/restored.conf.d/test.conf");
+    EXPECT_EQ(told[0].at("CONFIG_LINE"), "2");
+}
+
 // What is left of an ended job for those who ask late holds no file of the image.
 TEST_F(LifeTest, AnEndedRestoreHoldsNoFileOfItsImage) {
     start_daemon();

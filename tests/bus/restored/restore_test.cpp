@@ -149,7 +149,15 @@ TEST_F(RestoreTest, BreakersBindAndSurvive) {
     EXPECT_EQ(error_of(set("Prefetch", "s", "no")), "InvalidArgs");
     ASSERT_TRUE(set("MemoryBackend", "s", "uffd"));
     ASSERT_TRUE(set("Prefetch", "b", 0));
+    EXPECT_TRUE(journal_->find(message_id::kPolicyKept).empty());
     restart_daemon();
+    const auto kept = journal_->find(message_id::kPolicyKept);
+    ASSERT_EQ(kept.size(), 1U);
+    EXPECT_NE(
+        kept[0].at("MESSAGE").find("MemoryBackend=uffd (configured: auto), "
+                                   "Prefetch=no (configured: yes)"),
+        std::string::npos
+    ) << kept[0].at("MESSAGE");
     EXPECT_EQ(text_property(restore1::kPath, restore1::kManagerInterface, "MemoryBackend"), "uffd");
     restore_done("a", backend("auto"));
     EXPECT_FALSE(pager_->session("a")->prefetch);

@@ -65,6 +65,8 @@ TEST(UnitEnd, IsToldInWords) {
     EXPECT_EQ(describe_unit_end(killed()), "the VM's unit ended: signal, signal KILL");
     UnitState exited{.result = "exit-code", .exec_main_code = CLD_EXITED, .exec_main_status = 148};
     EXPECT_EQ(describe_unit_end(exited), "the VM's unit ended: exit-code, exit status 148");
+    exited.exec_main_status = 203; // what systemd says when it cannot start the program
+    EXPECT_EQ(describe_unit_end(exited), "the VM's unit ended: exit-code, exit status 203/EXEC");
 }
 
 TEST(Decide, ThePagersReasonExplainsTheVmmsComplaint) {
