@@ -208,6 +208,16 @@ struct SessionCounters {
     std::atomic<std::uint64_t> latency_sum_ns; // of all of them
 };
 
+// The kernel's uffdio_copy, in memory that outlives the worker: the kernel writes `done` before the
+// ioctl returns, also for a worker that is killed in it and never hears of the page it put in.
+struct CopyRecord {
+    std::atomic<std::uint64_t> address; // in the VMM
+    std::atomic<std::uint64_t> source;  // in the worker
+    std::atomic<std::uint64_t> length;
+    std::atomic<std::uint64_t> mode;
+    std::atomic<std::int64_t> done; // bytes, or -errno; 0 before the kernel has looked at it
+};
+
 struct SessionState {
     std::atomic<std::uint32_t> phase;       // WorkerPhase
     std::atomic<std::uint32_t> engine;      // FaultEngineKind
@@ -247,6 +257,7 @@ struct SessionState {
     std::atomic<std::uint64_t> touches;        // entries of the touch log, stored after the entry
     std::atomic<std::uint32_t> vouched;        // SessionControl::vouch that was answered
     std::atomic<std::uint32_t> track_errno;    // why tracking failed
+    CopyRecord last_copy;
     alignas(64) FailureRecord failure;
     alignas(64) SessionCounters counters;
 };
@@ -318,6 +329,7 @@ static_assert(sizeof(SessionHeader) == 568 && offsetof(SessionHeader, session_id
 static_assert(offsetof(SessionHeader, name) == 88 && offsetof(SessionHeader, unit) == 152);
 static_assert(sizeof(Region) == 32 && offsetof(RegionTable, regions) == 16);
 static_assert(sizeof(RegionTable) <= kStateOffset - kRegionsOffset);
+static_assert(sizeof(CopyRecord) == 40 && std::is_standard_layout_v<CopyRecord>);
 static_assert(offsetof(SessionState, heartbeat_ns) == 40);
 static_assert(offsetof(SessionState, oldest_fault_ns) == 48);
 static_assert(offsetof(SessionState, failure) == 192 && offsetof(SessionState, counters) == 256);

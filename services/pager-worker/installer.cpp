@@ -6,10 +6,18 @@
 #include <sys/ioctl.h>
 
 #include <cerrno>
+#include <cstddef>
 
 namespace thaw::worker {
 
 namespace {
+
+static_assert(sizeof(protocol::CopyRecord) == sizeof(uffdio_copy));
+static_assert(offsetof(protocol::CopyRecord, address) == offsetof(uffdio_copy, dst));
+static_assert(offsetof(protocol::CopyRecord, source) == offsetof(uffdio_copy, src));
+static_assert(offsetof(protocol::CopyRecord, length) == offsetof(uffdio_copy, len));
+static_assert(offsetof(protocol::CopyRecord, mode) == offsetof(uffdio_copy, mode));
+static_assert(offsetof(protocol::CopyRecord, done) == offsetof(uffdio_copy, copy));
 
 // A kernel that knows UFFDIO_POISON looks at its argument and says EFAULT (EAGAIN while a removal
 // is under way), one that does not says EINVAL. The argument is never valid, so nothing happens.
@@ -28,19 +36,24 @@ FillResult result_of(int returned, int errno_value, std::int64_t done, std::uint
 
 } // namespace
 
-Installer::Installer(int uffd) : uffd_(uffd), can_poison_(probe_poison(uffd)) {}
+Installer::Installer(int uffd, protocol::CopyRecord& record)
+    : uffd_(uffd), record_(record), can_poison_(probe_poison(uffd)) {}
 
 FillResult Installer::copy(
     std::uint64_t address, const std::byte* source, std::uint64_t length, CopyMode mode
 ) const {
-    uffdio_copy arg{};
-    arg.dst = address;
-    arg.src = reinterpret_cast<std::uintptr_t>(source);
-    arg.len = length;
-    if (mode != CopyMode::Plain) arg.mode |= UFFDIO_COPY_MODE_WP;
-    if (mode == CopyMode::ProtectedAsleep) arg.mode |= UFFDIO_COPY_MODE_DONTWAKE;
-    const int returned = ::ioctl(uffd_, UFFDIO_COPY, &arg);
-    return result_of(returned, errno, arg.copy, length);
+    constexpr auto kRelaxed = std::memory_order_relaxed;
+    std::uint64_t bits = 0;
+    if (mode != CopyMode::Plain) bits |= UFFDIO_COPY_MODE_WP;
+    if (mode == CopyMode::ProtectedAsleep) bits |= UFFDIO_COPY_MODE_DONTWAKE;
+    // What the last one did must not be taken for what this one does.
+    record_.done.store(0, kRelaxed);
+    record_.address.store(address, std::memory_order_release);
+    record_.source.store(reinterpret_cast<std::uintptr_t>(source), kRelaxed);
+    record_.length.store(length, kRelaxed);
+    record_.mode.store(bits, kRelaxed);
+    const int returned = ::ioctl(uffd_, UFFDIO_COPY, &record_);
+    return result_of(returned, errno, record_.done.load(kRelaxed), length);
 }
 
 FillResult Installer::zero(std::uint64_t address, std::uint64_t length) const {

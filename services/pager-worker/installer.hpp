@@ -26,8 +26,9 @@ enum class CopyMode {
 
 class Installer {
 public:
-    // `uffd` stays the caller's.
-    explicit Installer(int uffd);
+    // `uffd` stays the caller's; `record`, in the session memory, is where the kernel writes down
+    // what copy() did.
+    Installer(int uffd, protocol::CopyRecord& record);
 
     FillResult
     copy(std::uint64_t address, const std::byte* source, std::uint64_t length, CopyMode mode) const;
@@ -46,6 +47,7 @@ public:
 private:
     FillResult set_protection(std::uint64_t address, std::uint64_t length, bool on) const;
     int uffd_;
+    protocol::CopyRecord& record_;
     bool can_poison_;
 };
 

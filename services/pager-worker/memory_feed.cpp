@@ -40,8 +40,23 @@ std::optional<Piece> MemoryFeed::piece_at(std::uint64_t page, std::uint64_t run)
         page_ = page + direct;
         return Piece{.kind = Piece::Kind::Direct, .first = page, .count = direct};
     }
-    const std::uint64_t pages = std::min(run, BulkMover::kBufferSize / kBitPage);
     // Short zero runs between data are read along with it.
+    return read_piece(page, std::min(run, BulkMover::kBufferSize / kBitPage));
+}
+
+// One page, whole: buffers and zeros are as large as that.
+std::optional<Piece> MemoryFeed::huge_piece_at(std::uint64_t page, std::uint64_t pages) {
+    page_ = page + pages;
+    if (parts_.source.is_zero(page * kBitPage, pages * kBitPage)) {
+        if (cause_ == Cause::Replay) return std::nullopt;
+        return Piece{.kind = Piece::Kind::Zero, .first = page, .count = pages};
+    }
+    if (is_at_hand(page, pages))
+        return Piece{.kind = Piece::Kind::Direct, .first = page, .count = pages};
+    return read_piece(page, pages);
+}
+
+Piece MemoryFeed::read_piece(std::uint64_t page, std::uint64_t pages) {
     page_ = page + pages;
     return Piece{
         .kind = Piece::Kind::File,
@@ -56,17 +71,18 @@ std::optional<Piece> MemoryFeed::piece_at(std::uint64_t page, std::uint64_t run)
 std::optional<Piece> MemoryFeed::next() {
     const std::uint64_t end = parts_.memory.page_count();
     while (page_ < end) {
-        if (cause_ == Cause::Replay && budget_ == 0) {
-            over_budget_ = true;
-            return std::nullopt;
-        }
         const auto at = parts_.regions.at_offset(page_ * kBitPage);
         if (!at) {
             ++page_; // between regions: rare and cheap
             continue;
         }
+        const bool huge = at->bit_count() > 1;
+        if (cause_ == Cause::Replay && budget_ < (huge ? at->page_size : 1)) {
+            over_budget_ = true;
+            return std::nullopt;
+        }
         std::uint64_t limit = parts_.regions.pages_after(*at);
-        if (cause_ == Cause::Replay) limit = std::min(limit, budget_ / kBitPage + 1);
+        if (cause_ == Cause::Replay && !huge) limit = std::min(limit, budget_ / kBitPage + 1);
         const std::uint64_t skip = parts_.memory.missing_run(page_, limit, false);
         if (skip > 0) {
             page_ += skip;
@@ -77,16 +93,15 @@ std::optional<Piece> MemoryFeed::next() {
             {BulkMover::kBufferSize / kBitPage, at->bit_count(),
              parts_.source.run_length(page_, std::min(limit, kZeroPages))}
         );
-        std::uint64_t run = parts_.memory.missing_run(page_, std::min(limit, most), true);
-        if (at->bit_count() > 1) { // whole huge pages; one that lost a part is left as it is
+        const std::uint64_t run = parts_.memory.missing_run(page_, std::min(limit, most), true);
+        if (huge) { // whole pages; one that lost a part is left as it is
             const std::uint64_t into = parts_.regions.pages_into(*at, page_);
             if (into != 0 || run < at->bit_count()) {
                 page_ += at->bit_count() - into;
                 continue;
             }
-            run = at->bit_count();
         }
-        auto piece = piece_at(page_, run);
+        auto piece = huge ? huge_piece_at(page_, at->bit_count()) : piece_at(page_, run);
         if (!piece) continue;
         budget_ -= std::min(budget_, piece->length);
         return piece;

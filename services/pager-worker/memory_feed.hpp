@@ -38,6 +38,8 @@ public:
 private:
     bool is_at_hand(std::uint64_t page, std::uint64_t count);
     std::optional<Piece> piece_at(std::uint64_t page, std::uint64_t run);
+    std::optional<Piece> huge_piece_at(std::uint64_t page, std::uint64_t pages);
+    Piece read_piece(std::uint64_t page, std::uint64_t pages);
 
     Parts parts_;
     Cause cause_;

@@ -22,6 +22,16 @@ FillResult RunInstaller::put(const PageLocation& at, std::uint64_t pages, const 
     return result;
 }
 
+void RunInstaller::settle_predecessor() {
+    const auto& record = memory_.state().last_copy;
+    const std::int64_t done = record.done.load(std::memory_order_acquire);
+    const auto at = regions_.find(record.address.load(std::memory_order_relaxed));
+    if (done <= 0 || !at) return;
+    const std::uint64_t pages = static_cast<std::uint64_t>(done) / kBitPage;
+    const BitRange range{at->first_bit(), std::min(pages, regions_.pages_after(*at))};
+    memory_.set_present(range.first, range.count);
+}
+
 void RunInstaller::skip(Cause cause, std::uint64_t first, std::uint64_t count) {
     if (cause != Cause::Replay) return;
     std::uint64_t present = 0;

@@ -31,6 +31,9 @@ public:
     // `data`: the bytes of `pages`, nullptr for zeros. Whole pages of the regions' size; a huge
     // page that is only in part inside, or that has lost a part, is left out.
     RunResult fill(Cause cause, BitRange pages, const std::byte* data);
+    // Notes the pages that a predecessor put in and died before it could note them. Of small ones
+    // the next try would tell; of huge ones it does not, as an empty pool says EEXIST too.
+    void settle_predecessor();
 
 private:
     struct Extent { // of pages that stand side by side in the VMM too

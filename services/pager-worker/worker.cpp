@@ -39,7 +39,8 @@ public:
     Worker(OpenSession session, const WorkerOptions& options)
         : start_(std::move(session.start)), memory_(std::move(session.memory)),
           regions_(std::move(session.regions)), source_(std::move(session.source)),
-          reads_(std::move(session.reads)), installer_(start_.uffd.get()),
+          reads_(std::move(session.reads)),
+          installer_(start_.uffd.get(), memory_.state().last_copy),
           tracker_(memory_, regions_, installer_), ring_(memory_.ring()), ledger_(memory_),
           runs_(memory_, regions_, tracker_, ledger_, source_.zeros()),
           handler_(
@@ -159,6 +160,7 @@ Result<> Worker::adopt() {
         state.counters.adoptions.fetch_add(1, std::memory_order_relaxed);
     state.oldest_fault_ns.store(0, std::memory_order_relaxed);
     THAW_CHECK(engine_->drain());
+    runs_.settle_predecessor();
     handler_.wake_all();
     const auto now = now_ns();
     state.serving_since_ns.store(now, std::memory_order_relaxed);

@@ -1,13 +1,7 @@
 // SPDX-License-Identifier: MIT
-// 2 MiB pages. Raises nr_hugepages for the time of a test, under a lock that all such tests share.
+// Faults, removals and deaths with 2 MiB pages.
 
-#include "core/file.hpp"
-#include "core/text.hpp"
-#include "harness.hpp"
-
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
+#include "huge_fixture.hpp"
 
 #include <atomic>
 #include <random>
@@ -16,54 +10,8 @@
 namespace thaw::test {
 namespace {
 
-constexpr const char* kCount = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
-constexpr const char* kFree = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
-constexpr std::uint64_t kHugePages = 16;
-constexpr std::uint64_t kSize = kHugePages * kHuge;
-constexpr std::uint64_t kPerHuge = kHuge / kPage;
-
-std::uint64_t read_number(const char* path) {
-    const auto text = read_file(path);
-    if (!text) return 0;
-    return parse_unsigned(trim(*text)).value_or(0);
-}
-
-void write_number(const char* path, std::uint64_t value) {
-    const auto fd = open_file(path, O_WRONLY);
-    if (fd) static_cast<void>(write_all(fd->get(), std::to_string(value)));
-}
-
-class Huge : public ::testing::TestWithParam<const char*> {
-protected:
-    void SetUp() override {
-        auto lock = open_file("/run/lock/thaw-hugepages.lock", O_RDWR | O_CREAT, 0644);
-        if (!lock) GTEST_SKIP() << lock.error().message();
-        lock_ = std::move(*lock);
-        ASSERT_EQ(::flock(lock_.get(), LOCK_EX), 0);
-        before_ = read_number(kCount);
-        raised_ = true;
-        write_number(kCount, before_ + kHugePages);
-        if (read_number(kFree) < kHugePages)
-            GTEST_SKIP() << "no " << kHugePages << " huge pages to be had on this machine";
-    }
-    void TearDown() override {
-        if (raised_) write_number(kCount, before_);
-    }
-    BrokerOptions options() const {
-        BrokerOptions options;
-        options.engine = GetParam();
-        return options;
-    }
-    HangGuard guard_{60};
-
-private:
-    Fd lock_; // the lock goes with it, after TearDown()
-    std::uint64_t before_ = 0;
-    bool raised_ = false;
-};
+class Huge : public HugeTest {};
 INSTANTIATE_TEST_SUITE_P(Engines, Huge, ::testing::Values(THAW_TEST_ENGINES));
-
-constexpr Guest::Layout kLayout{.size = kSize, .page_size = kHuge, .huge = true};
 
 // A difference knows 4 KiB pages: a page of the mapping is read from several files.
 TEST_P(Huge, LayersMeetInsideOfAPage) {

@@ -1,18 +1,15 @@
 // SPDX-License-Identifier: MIT
 // Pages ahead of the guest: in time, never wrong, never back from the dead, and only when wanted.
 
-#include "harness.hpp"
 #include "image/working_set.hpp"
+#include "replay_fixture.hpp"
 #include "temporary_directory.hpp"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <numeric>
 #include <random>
 #include <thread>
 
@@ -27,38 +24,17 @@ using std::chrono::milliseconds;
 constexpr std::uint64_t kSize = 16 << 20;
 constexpr std::uint64_t kPages = kSize / kPage;
 
-// Runs of three pages all over the memory, in no order.
-std::vector<std::uint32_t> scattered(std::uint64_t seed = 1) {
-    std::vector<std::uint32_t> runs(kPages / 8);
-    std::iota(runs.begin(), runs.end(), 0);
-    std::shuffle(runs.begin(), runs.end(), std::mt19937_64(seed));
-    std::vector<std::uint32_t> pages;
-    for (const std::uint32_t run : runs)
-        for (std::uint32_t i = 0; i < 3; ++i)
-            pages.push_back(run * 8 + i);
-    return pages;
+std::vector<std::uint32_t> scattered() {
+    return scattered_runs(kPages);
 }
 
 class Replay : public ::testing::TestWithParam<const char*> {
 protected:
     BrokerOptions options(Fd working_set, std::uint32_t flags = protocol::kFlagPrefetch) const {
-        BrokerOptions options;
-        options.engine = GetParam();
-        options.flags = flags;
-        options.working_set = std::move(working_set);
-        return options;
-    }
-    static void expect_end(const WorkerProcess& worker, ReplayState state, ReplayReason reason) {
-        const auto message = worker.receive(ControlType::ReplayEnded);
-        ASSERT_TRUE(message) << message.error().message();
-        EXPECT_EQ(message->replay_ended.state, state);
-        EXPECT_EQ(message->replay_ended.reason, reason);
+        return replay_options(GetParam(), std::move(working_set), flags);
     }
     static std::uint64_t wrong_pages(const Guest& guest) {
-        std::uint64_t wrong = 0;
-        for (std::uint64_t page = 0; page < kPages; ++page)
-            wrong += TestImage::matches(guest.address(page), page) ? 0 : 1;
-        return wrong;
+        return count_wrong_pages(guest, kPages);
     }
     HangGuard guard_{60};
 };
@@ -73,7 +49,7 @@ TEST_P(Replay, BringsTheWorkingSetInBeforeItIsAskedFor) {
             image, guest, options(image.working_set(pages), protocol::kFlagPrefetch | unchecked)
         );
         auto worker = broker.start_ready();
-        expect_end(worker, ReplayState::Done, ReplayReason::None);
+        expect_replay_end(worker, ReplayState::Done, ReplayReason::None);
         auto& state = broker.state();
         EXPECT_EQ(state.replay_kind, static_cast<std::uint32_t>(protocol::ReplayKind::WorkingSet));
         EXPECT_EQ(state.replay_done, pages.size() * kPage);
@@ -98,7 +74,7 @@ TEST_P(Replay, YieldsToTheGuest) {
     Broker broker(image, guest, options(image.working_set(pages)));
     auto worker = broker.start();
     EXPECT_EQ(wrong_pages(guest), 0U); // at the same time
-    expect_end(worker, ReplayState::Done, ReplayReason::None);
+    expect_replay_end(worker, ReplayState::Done, ReplayReason::None);
     const auto& counters = broker.counters();
     EXPECT_EQ(counters.replay_pages + counters.replay_late, pages.size());
 }
@@ -118,7 +94,7 @@ TEST_P(Replay, RemovedPagesAreLeftAlone) {
             for (std::uint64_t page = pages[i]; page < pages[i] + 3; ++page)
                 resurrected += guest.is_zero(page) ? 0 : 1;
         }
-        expect_end(worker, ReplayState::Done, ReplayReason::None);
+        expect_replay_end(worker, ReplayState::Done, ReplayReason::None);
         for (std::size_t i = static_cast<std::size_t>(round) * 3; i < pages.size(); i += 15)
             for (std::uint64_t page = pages[i]; page < pages[i] + 3; ++page)
                 resurrected += guest.is_zero(page) ? 0 : 1;
@@ -162,7 +138,7 @@ TEST_P(Replay, ABadFileIsRefusedByNameAndTheGuestRunsOn) {
         const Guest guest({.size = kSize});
         Broker broker(image, guest, options(std::move(bad.file)));
         auto worker = broker.start_ready();
-        expect_end(worker, ReplayState::Refused, bad.reason);
+        expect_replay_end(worker, ReplayState::Refused, bad.reason);
         EXPECT_EQ(broker.state().replay_reason, static_cast<std::uint32_t>(bad.reason));
         EXPECT_EQ(broker.counters().replay_pages, 0U);
         EXPECT_EQ(wrong_pages(guest), 0U);
@@ -182,7 +158,7 @@ TEST_P(Replay, RottenBytesAreNotInstalled) {
     ASSERT_EQ(::pwrite(file.get(), &byte, 1, at), 1);
     Broker broker(image, guest, options(std::move(file)));
     auto worker = broker.start_ready();
-    expect_end(worker, ReplayState::Stopped, ReplayReason::Checksum);
+    expect_replay_end(worker, ReplayState::Stopped, ReplayReason::Checksum);
     EXPECT_EQ(wrong_pages(guest), 0U);
     EXPECT_EQ(broker.state().failure.reason, 0U); // no page was lost by it
 }
@@ -193,7 +169,7 @@ TEST_P(Replay, StaysWithinItsBudget) {
     Broker broker(image, guest, options(image.working_set(scattered()), 0));
     broker.memory().set_prefetch({.enabled = true, .replay_budget = 1 << 20});
     auto worker = broker.start_ready();
-    expect_end(worker, ReplayState::Stopped, ReplayReason::Budget);
+    expect_replay_end(worker, ReplayState::Stopped, ReplayReason::Budget);
     EXPECT_LE(broker.counters().bytes_replay, 1U << 20);
     EXPECT_GT(broker.counters().bytes_replay, 1U << 19);
 }
@@ -205,7 +181,7 @@ TEST_P(Replay, KeepsToItsRate) {
     broker.memory().set_prefetch({.enabled = true, .rate = 20 << 20}); // 6 MiB: 0.3 s
     const auto before = std::chrono::steady_clock::now();
     auto worker = broker.start_ready();
-    expect_end(worker, ReplayState::Done, ReplayReason::None);
+    expect_replay_end(worker, ReplayState::Done, ReplayReason::None);
     EXPECT_GT(std::chrono::steady_clock::now() - before, milliseconds(220));
 }
 
@@ -232,7 +208,7 @@ TEST_P(Replay, IsSwitchedAtRunTime) {
     EXPECT_LT(pages, scattered().size());
     broker.memory().set_prefetch({.enabled = true});
     Broker::attend(worker);
-    expect_end(worker, ReplayState::Done, ReplayReason::None);
+    expect_replay_end(worker, ReplayState::Done, ReplayReason::None);
 }
 
 TEST_P(Replay, PausesUnderPressure) {
@@ -256,7 +232,7 @@ TEST_P(Replay, PausesUnderPressure) {
     EXPECT_EQ(broker.counters().replay_pages, 0U);
     EXPECT_TRUE(TestImage::matches(guest.address(5), 5)); // the guest is served all the same
     say("12.00");
-    expect_end(worker, ReplayState::Done, ReplayReason::None);
+    expect_replay_end(worker, ReplayState::Done, ReplayReason::None);
 }
 
 TEST_P(Replay, AWorkerThatTakesOverGoesOn) {
@@ -271,7 +247,7 @@ TEST_P(Replay, AWorkerThatTakesOverGoesOn) {
     const auto before = broker.counters().replay_pages.load();
     broker.memory().set_prefetch({.enabled = true});
     worker = broker.start_ready();
-    expect_end(worker, ReplayState::Done, ReplayReason::None);
+    expect_replay_end(worker, ReplayState::Done, ReplayReason::None);
     // The run in flight may go uncounted; those of this working set have up to three pages.
     EXPECT_GE(broker.counters().replay_pages, pages.size() - 3);
     EXPECT_LE(broker.counters().replay_pages, pages.size());
@@ -280,148 +256,6 @@ TEST_P(Replay, AWorkerThatTakesOverGoesOn) {
     worker = broker.start_ready(); // the third has nothing to do
     EXPECT_FALSE(worker.receive(ControlType::ReplayEnded, milliseconds(50)));
     EXPECT_EQ(wrong_pages(guest), 0U);
-}
-
-// ---- recording -------------------------------------------------------------------------------
-
-TEST_P(Replay, ARecordingNotesEachFirstTouchInOrder) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize, .split = 3 << 20});
-    Broker broker(image, guest, options(Fd(), protocol::kFlagRecording));
-    auto worker = broker.start_ready();
-    std::vector<std::uint32_t> touched;
-    for (const std::uint32_t page : {900U, 17U, 18U, 4000U, 3U, 900U, 17U}) { // 17, 18: zero
-        static_cast<void>(*guest.at(page));
-        if (std::ranges::find(touched, page) == touched.end()) touched.push_back(page);
-    }
-    guest.remove(3, 1);
-    guest.remove(700, 1);
-    static_cast<void>(*guest.at(3));
-    static_cast<void>(*guest.at(700)); // freed before it was touched: nothing to bring back
-    static_cast<void>(*guest.at(5));
-    touched.push_back(5);
-    EXPECT_TRUE(eventually([&] { return broker.state().touches == touched.size(); }));
-    EXPECT_EQ(broker.memory().touches(), touched);
-    worker.kill();
-    worker = broker.start_ready();
-    static_cast<void>(*guest.at(6));
-    touched.push_back(6);
-    EXPECT_TRUE(eventually([&] { return broker.memory().touches() == touched; }));
-}
-
-// ---- Complete and Quiesce --------------------------------------------------------------------
-
-TEST_P(Replay, CompleteBringsEveryPageIn) {
-    const TestImage image(kSize);
-    for (const std::uint32_t unchecked : {0U, protocol::kFlagUnchecked}) {
-        const Guest guest({.size = kSize, .split = 5 << 20});
-        Broker broker(image, guest, options(Fd(), unchecked));
-        auto worker = broker.start_ready();
-        guest.remove(40, 10);
-        EXPECT_TRUE(TestImage::matches(guest.address(100), 100));
-        for (const auto& region : guest.regions())
-            EXPECT_FALSE(broker.memory().is_covered(region));
-        broker.memory().request_populate(true);
-        Broker::attend(worker);
-        const auto message = worker.receive(ControlType::Complete);
-        ASSERT_TRUE(message) << message.error().message() << ", populate state "
-                             << broker.state().populate_state << ", done "
-                             << broker.state().populate_done;
-        for (const auto& region : guest.regions())
-            EXPECT_TRUE(broker.memory().is_covered(region));
-        EXPECT_EQ(broker.state().populate_done, kSize);
-        EXPECT_GT(broker.counters().last_page_ns, 0U);
-        const auto faults = broker.counters().faults.load();
-        std::uint64_t wrong = 0;
-        for (std::uint64_t page = 0; page < kPages; ++page) {
-            if (page >= 40 && page < 50) continue;
-            wrong += TestImage::matches(guest.address(page), page) ? 0 : 1;
-        }
-        EXPECT_EQ(wrong, 0U);
-        EXPECT_EQ(broker.counters().faults, faults);
-        // Now it may be unregistered: what is missing was given back and reads as zeros.
-        guest.unregister();
-        for (std::uint64_t page = 40; page < 50; ++page)
-            EXPECT_TRUE(guest.is_zero(page));
-        ASSERT_TRUE(protocol::send_control(worker.channel(), protocol::encode(ControlType::Quit)));
-        EXPECT_EQ(worker.wait(), 0);
-    }
-}
-
-TEST_P(Replay, CompleteWithPagesFreedAllTheWhile) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
-    Broker broker(image, guest, options(image.working_set(scattered())));
-    broker.memory().request_populate(true);
-    auto worker = broker.start_ready();
-    std::vector<bool> removed(kPages);
-    for (std::uint64_t page = 1; page + 2 < kPages; page += 37) {
-        guest.remove(page, 2);
-        removed[page] = removed[page + 1] = true;
-    }
-    ASSERT_TRUE(worker.receive(ControlType::Complete));
-    EXPECT_TRUE(broker.memory().is_covered(guest.regions().front()));
-    std::uint64_t wrong = 0;
-    for (std::uint64_t page = 0; page < kPages; ++page)
-        wrong +=
-            (removed[page] ? guest.is_zero(page) : TestImage::matches(guest.address(page), page))
-                ? 0
-                : 1;
-    EXPECT_EQ(wrong, 0U);
-}
-
-TEST_P(Replay, CompleteFailsByNameWhenAPageCannotBeRead) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
-    image.flip(2000);
-    Broker broker(image, guest, options(Fd(), 0));
-    broker.memory().request_populate(true);
-    auto worker = broker.start_ready();
-    EXPECT_TRUE(eventually([&] {
-        return broker.state().populate_state ==
-               static_cast<std::uint32_t>(protocol::PopulateState::Failed);
-    }));
-    EXPECT_FALSE(broker.memory().is_covered(guest.regions().front()));
-    EXPECT_EQ(broker.state().failure.reason, 0U); // nobody has asked for it
-    EXPECT_TRUE(TestImage::matches(guest.address(1), 1));
-    EXPECT_TRUE(broker.memory().is_present(3000));
-    EXPECT_FALSE(broker.memory().is_present(2000));
-}
-
-TEST_P(Replay, QuiesceIsABarrier) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
-    Broker broker(image, guest, options(image.working_set(scattered()), 0));
-    broker.memory().set_prefetch({.enabled = true, .rate = 10 << 20});
-    auto worker = broker.start_ready();
-    EXPECT_TRUE(eventually([&] { return broker.counters().replay_pages > 100; }));
-    broker.memory().request_quiesce(true);
-    Broker::attend(worker);
-    auto answer = worker.receive(ControlType::Attended);
-    ASSERT_TRUE(answer);
-    EXPECT_TRUE(answer->attended.quiesced);
-    EXPECT_EQ(answer->attended.serial, broker.memory().control().serial);
-    EXPECT_EQ(broker.state().quiesced, 1U);
-    const auto installed = broker.counters().pages_copied.load();
-    std::this_thread::sleep_for(milliseconds(100));
-    EXPECT_EQ(broker.counters().pages_copied, installed);
-    EXPECT_EQ(broker.counters().parked, 0U);
-    // A successor keeps to it, and a fault that comes is served.
-    worker.kill();
-    worker = broker.start_ready();
-    answer = worker.receive(ControlType::Attended);
-    ASSERT_TRUE(answer);
-    EXPECT_TRUE(answer->attended.quiesced);
-    EXPECT_TRUE(TestImage::matches(guest.address(6), 6)); // not in the working set
-    EXPECT_TRUE(eventually([&] { return broker.counters().pages_copied == installed + 1; }));
-    broker.memory().request_quiesce(false);
-    broker.memory().set_prefetch({.enabled = true});
-    Broker::attend(worker);
-    answer = worker.receive(ControlType::Attended);
-    ASSERT_TRUE(answer);
-    EXPECT_FALSE(answer->attended.quiesced);
-    expect_end(worker, ReplayState::Done, ReplayReason::None);
-    EXPECT_EQ(broker.state().quiesced, 0U);
 }
 
 } // namespace
