@@ -58,7 +58,8 @@ public:
         if (!text) return 0;
         const auto at = text->find("oom_kill ");
         if (at == std::string::npos) return 0;
-        return parse_unsigned(trim(text->substr(at + 9))).value_or(0);
+        const auto number = text->substr(at + 9);
+        return parse_unsigned(number.substr(0, number.find('\n'))).value_or(0);
     }
 
 private:

@@ -6,7 +6,12 @@
 #include "harness.hpp"
 #include "image/page_bitmap.hpp"
 
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <random>
@@ -58,6 +63,14 @@ private:
     std::atomic<std::uint64_t> operations_ = 0;
     std::vector<std::thread> threads_;
 };
+
+// Not on every architecture (nor in user-mode Linux).
+inline bool kernel_can_protect() {
+    const Fd uffd(static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC)));
+    uffdio_api api{.api = UFFD_API, .features = 0, .ioctls = 0};
+    return ::ioctl(uffd.get(), UFFDIO_API, &api) == 0 &&
+           (api.features & UFFD_FEATURE_PAGEFAULT_FLAG_WP) != 0;
+}
 
 inline void expect_tracking(Broker& broker, protocol::TrackState state) {
     EXPECT_TRUE(eventually([&] {

@@ -27,6 +27,9 @@ constexpr std::uint64_t kPages = kSize / kPage;
 
 class Tracking : public ::testing::TestWithParam<const char*> {
 protected:
+    void SetUp() override {
+        if (!kernel_can_protect()) GTEST_SKIP() << "this kernel cannot write-protect";
+    }
     BrokerOptions options(bool track = true) const {
         BrokerOptions options;
         options.engine = GetParam();
@@ -188,6 +191,27 @@ TEST_P(Tracking, GoesOnWhileAllPagesAreLoaded) {
     EXPECT_EQ(lost_pages(guest, *dirty, [&](auto page) { return is_of_image(guest, page); }), 0U);
     *guest.at(2) = 3;
     EXPECT_TRUE(take_dirty(broker, worker)->test(2));
+}
+
+class TrackingUnavailable : public Tracking {
+protected:
+    void SetUp() override {
+        if (kernel_can_protect()) GTEST_SKIP() << "this kernel can write-protect";
+    }
+};
+INSTANTIATE_TEST_SUITE_P(Engines, TrackingUnavailable, ::testing::Values(THAW_TEST_ENGINES));
+
+TEST_P(TrackingUnavailable, IsSaidAndTheGuestRunsOn) {
+    const TestImage image(kSize);
+    const Guest guest({.size = kSize});
+    Broker broker(image, guest, options());
+    auto worker = broker.start_ready();
+    expect_tracking(broker, TrackState::Failed);
+    EXPECT_NE(broker.state().track_errno, 0U);
+    *guest.at(5) = 7;
+    for (std::uint64_t page = 6; page < 300; ++page)
+        EXPECT_TRUE(is_of_image(guest, page));
+    EXPECT_EQ(broker.state().failure.reason, 0U);
 }
 
 unsigned kills_wanted() {
