@@ -1,22 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Jobs: cancel at every stage, two of one name, many at once, circuit breakers."""
 
-import contextlib
-import os
-import signal
-
-from thawlab import busctl, main_pid, wait_for
+from thawlab import busctl, wait_for
+from thawlab.stages import STAGES, held_at
 from thawlab.vms import RESTORE, VmTestCase
-
-# Where a job can be caught: what it is kept waiting for there.
-STAGES = {
-    "preflight": "pid1",        # asked for the unit's state
-    "reserving": "diskguardd",  # asked for room
-    "preparing": "pagerd",      # asked for the session
-    "starting": {"api_delay_ms": 3000},
-    "loading": {"slow_load_ms": 3000},
-    "proving": {"never_connect": True, "device_touch_pages": 0},
-}
 
 
 class Jobs(VmTestCase):
@@ -25,37 +12,12 @@ class Jobs(VmTestCase):
     def cancel(self, job_id):
         return busctl(self.lab, "call", *RESTORE, "CancelJob", "u", str(job_id))[0]
 
-    @contextlib.contextmanager
-    def frozen(self, who):
-        """A process that answers nobody meanwhile."""
-        if who == "pid1":
-            # No signal from inside stops a container's PID 1.
-            def send(name):
-                os.kill(self.lab.leader, getattr(signal, f"SIG{name}"))
-        else:
-            pid = main_pid(self.lab, f"thaw-{who}.service")
-
-            def send(name):
-                self.lab.run(["kill", f"-{name}", str(pid)], check=True)
-        send("STOP")
-        try:
-            yield
-        finally:
-            send("CONT")
-
     def test_cancel_at_every_stage(self):
-        for stage, holder in STAGES.items():
-            with self.subTest(stage), contextlib.ExitStack() as held:
+        for stage in STAGES:
+            with self.subTest(stage):
                 name = f"cancel-{stage}"
-                if isinstance(holder, dict):
-                    self.profile(name, **holder)
-                else:
-                    held.enter_context(self.frozen(holder))
-                job_id, path = self.start_job(name)
-                wait_for(lambda p=path, s=stage: self.job_property(p, "State") == s, 10,
-                         f"stage {stage}")
-                self.assertTrue(self.cancel(job_id).ok)
-                held.close()
+                with held_at(self, name, stage) as (job_id, path):
+                    self.assertTrue(self.cancel(job_id).ok)
                 result, error, _ = self.wait_job(path)
                 self.assertEqual((result, error),
                                  ("canceled", "org.thaw.restore1.Error.Canceled"))

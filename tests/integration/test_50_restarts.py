@@ -5,24 +5,31 @@ and that was said."""
 import time
 
 from thawlab import busctl, journal, main_pid, wait_for
+from thawlab.stages import STAGES, held_at
 from thawlab.vms import RESTORE, VmTestCase
 
 RESTORED = "thaw-restored.service"
 BROKER = "thaw-pagerd.service"
-STAGES = {
-    "starting": {"api_delay_ms": 1500},
-    "loading": {"slow_load_ms": 1500},
-}
 
 
 class Restarts(VmTestCase):
     """Restarts in the middle and afterwards."""
 
-    def at_stage(self, name, stage):
-        self.profile(name, **STAGES[stage])
-        _, path = self.start_job(name)
-        wait_for(lambda: self.job_property(path, "State") == stage, 10, f"stage {stage}")
-        return path
+    def restart_at(self, daemon, how, stage):
+        """Ends that daemon while a restore stands in that stage; the VM's name, the job's path."""
+        name = f"{daemon}-{how}-{stage}".lower()
+        pid = main_pid(self.lab, f"thaw-{daemon}.service")
+        with held_at(self, name, stage) as (_, path):
+            if how == "KILL":
+                self.lab.run(["kill", "-KILL", str(pid)], check=True)
+            elif STAGES[stage].frozen == "pid1":
+                # What `systemctl restart` would send; it is started again all the same.
+                self.lab.run(["kill", "-TERM", str(pid)], check=True)
+            else:
+                self.lab.run(["systemctl", "restart", f"thaw-{daemon}.service"], check=True)
+        wait_for(lambda: main_pid(self.lab, f"thaw-{daemon}.service") not in (0, pid), 10,
+                 f"the restart of {daemon}")
+        return name, path
 
     def settled(self, name):
         """True when the VM runs and is known, or is gone without a trace of the attempt."""
@@ -45,15 +52,25 @@ class Restarts(VmTestCase):
         for how in ("KILL", "restart"):
             for stage in STAGES:
                 with self.subTest(how=how, stage=stage):
-                    name = f"rm-{how.lower()}-{stage}"
-                    self.at_stage(name, stage)
-                    if how == "KILL":
-                        self.lab.run(["kill", "-KILL", str(main_pid(self.lab, RESTORED))])
-                    else:
-                        self.lab.run(["systemctl", "restart", RESTORED], check=True)
+                    name, _ = self.restart_at("restored", how, stage)
                     wait_for(lambda: busctl(self.lab, "call", *RESTORE, "ListJobs")[0].ok, 10,
                              "the restore manager")
                     self.check_consistent(name)
+
+    def test_the_others_at_every_stage(self):
+        """A restore that was accepted does without any of them for a moment."""
+        for daemon in ("pagerd", "diskguardd", "sharesd"):
+            for how in ("KILL", "restart"):
+                for stage in STAGES:
+                    with self.subTest(daemon=daemon, how=how, stage=stage):
+                        name, path = self.restart_at(daemon, how, stage)
+                        result = self.wait_job(path)
+                        self.assertEqual(result[0], "done", result)
+                        self.assert_memory_right(name)
+                        self.assertTrue(self.lab.run(["thawctl", "stop", name]).ok)
+                        self.assert_nothing_left(name)
+                        if daemon == "pagerd":
+                            time.sleep(2.5)  # stay clear of safe mode
 
     def test_restored_at_any_moment(self):
         for delay in range(0, 100, 10):
@@ -84,24 +101,9 @@ class Restarts(VmTestCase):
         self.lab.run(["systemctl", "start", RESTORED], check=True)
         self.assert_nothing_left("gone")
 
-    def test_pagerd_at_every_stage(self):
-        for how in ("KILL", "restart"):
-            for stage in STAGES:
-                with self.subTest(how=how, stage=stage):
-                    name = f"pg-{how.lower()}-{stage}"
-                    path = self.at_stage(name, stage)
-                    if how == "KILL":
-                        self.lab.run(["kill", "-KILL", str(main_pid(self.lab, BROKER))])
-                    else:
-                        self.lab.run(["systemctl", "restart", BROKER], check=True)
-                    result = self.wait_job(path)
-                    self.assertEqual(result[0], "done", result)
-                    self.assert_memory_right(name)
-                    time.sleep(2.5)  # stay clear of safe mode
-
     def test_pagerd_stopped_while_a_vmm_is_awaited(self):
-        path = self.at_stage("awaited", "starting")
-        self.lab.run(["systemctl", "stop", "thaw-pagerd.socket", BROKER], check=True)
+        with held_at(self, "awaited", "starting") as (_, path):
+            self.lab.run(["systemctl", "stop", "thaw-pagerd.socket", BROKER], check=True)
         try:
             result, error, message = self.wait_job(path)
             self.assertEqual(result, "failed")

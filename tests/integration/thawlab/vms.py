@@ -10,7 +10,7 @@ import json
 import socket
 
 from .build import TEST_PROGRAMS
-from .inside import busctl, escape, journal, unit, vm_unit, wait_for
+from .inside import busctl, escape, journal, processes, unit, vm_unit, wait_for
 from .testcase import LabTestCase
 
 STANDIN = f"{TEST_PROGRAMS}/thaw-standin-vmm"
@@ -54,6 +54,7 @@ class VmTestCase(LabTestCase):
     def setUp(self):
         super().setUp()
         self._names = []
+        self._before = (set(self.sessions()), self.stored_descriptors(), len(self.workers()))
 
     def tearDown(self):
         for name in self._names:
@@ -176,6 +177,20 @@ class VmTestCase(LabTestCase):
                      f"/run/thaw/restore/{escaped}.ticket", f"/run/thaw/restore/{name}.json",
                      f"/run/systemd/system/{service}.d"):
             wait_for(lambda p=path: not self.lab.exists(p), 5, f"the removal of {path}")
+        wait_for(lambda: not self.vmm_processes(name), 5, f"the end of the VMM of {name}")
+        wait_for(self._pager_is_as_before, 5,
+                 "a pager with as many workers and stored descriptors as before the test")
+
+    def _pager_is_as_before(self):
+        sessions = set(self.sessions())
+        before, stored, workers = self._before
+        if sessions != before:  # other VMs run: they have one worker each
+            return len(self.workers()) <= len(sessions)
+        return self.stored_descriptors() <= stored and len(self.workers()) <= workers
+
+    def vmm_processes(self, name):
+        return [pid for pid, command in processes(self.lab).items()
+                if STANDIN in command and f"--id {name} " in command]
 
     def stored_descriptors(self):
         """How many descriptors PID 1 keeps for the pager."""
