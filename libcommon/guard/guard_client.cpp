@@ -12,8 +12,9 @@ namespace thaw::guard {
 
 namespace {
 
-// Who waits for a disk that hangs learns it in time to do without a promise.
-constexpr Microseconds kPatience = 15 * kUsecPerSec;
+constexpr Microseconds kCallLimit = kGuardPatience;
+// Of the patience with one that was silent before.
+constexpr Microseconds kSilentPart = 15;
 constexpr const char* kProperties = "org.freedesktop.DBus.Properties";
 
 template <class... Args>
@@ -51,6 +52,37 @@ Result<> read_one(BusMessage& message, std::string_view name, VolumeView& view) 
     return {};
 }
 
+Trouble classify(const Error& error) {
+    if (!error.bus_name().empty()) return Trouble::Failing; // its own words
+    switch (error.code()) {
+    case EHOSTUNREACH: // ServiceUnknown
+    case ENXIO:        // NameHasNoOwner
+        return Trouble::Absent;
+    case ETIMEDOUT: // NoReply, Timeout
+        return Trouble::Silent;
+    default:
+        return Trouble::Failing;
+    }
+}
+
+Result<Admission>
+look_at_space(const std::string& who, const std::string& path, std::uint64_t bytes) {
+    struct statvfs fs{};
+    if (::statvfs(path.c_str(), &fs) != 0) {
+        // What is not there is missed by whoever needs it.
+        if (errno == ENOENT) return Admission{};
+        return fail_errno(errno, "look at free space of {}", path);
+    }
+    const auto free = static_cast<std::uint64_t>(fs.f_bavail) * fs.f_frsize;
+    if (free < bytes)
+        return fail_named(
+            diskguard1::error::kNoSpace, ENOSPC,
+            "{} needs {} on the file system of {}: {} are free", who, format_size(bytes), path,
+            format_size(free)
+        );
+    return Admission{};
+}
+
 // Errors of replies begin with the name, which means nothing to people.
 Error without_name(const Error& error) {
     const auto prefix = fmt::format("{}: ", error.bus_name());
@@ -79,10 +111,14 @@ Result<VolumeView> read_volume(BusMessage& message) {
 // One call after the other; the slot that is replaced is the one whose answer is being handled.
 class GuardClient::Question final : public GuardOperation {
 public:
-    explicit Question(Bus& bus) : bus_(bus) {}
+    // All its calls together have `limit`.
+    Question(Bus& bus, Microseconds limit) : bus_(bus), deadline_(now_monotonic() + limit) {}
     void ask(Result<BusMessage> message, Bus::ReplyHandler handler) {
-        slot_ = bus_.call(std::move(message), std::move(handler), kPatience);
+        const auto now = now_monotonic();
+        const auto left = deadline_ > now ? deadline_ - now : 1; // 0 would be the bus's own limit
+        slot_ = bus_.call(std::move(message), std::move(handler), left);
     }
+    void look(DiskHandle looking) { looking_ = std::move(looking); }
     Bus& bus() const { return bus_; }
 
     // The volume of `path`, then its properties.
@@ -109,39 +145,37 @@ private:
         });
     }
     Bus& bus_;
+    Microseconds deadline_;
     BusSlot slot_;
+    DiskHandle looking_;
 };
 
-GuardClient::GuardClient(Bus& bus, std::string who, std::function<void()> absent)
-    : bus_(bus), who_(std::move(who)), absent_(std::move(absent)) {
+GuardClient::GuardClient(
+    Bus& bus, Disk& disk, std::string who, OnTrouble on_trouble, Microseconds patience
+)
+    : bus_(bus), disk_(disk), who_(std::move(who)), on_trouble_(std::move(on_trouble)),
+      patience_(patience) {
     // A refusal is told from other errors by its name.
     register_bus_errors(diskguard1::kErrors);
 }
 
-void GuardClient::tell_absent() {
-    if (const auto tell = std::exchange(absent_, nullptr)) tell();
+void GuardClient::note_trouble(const Error& error) {
+    const auto trouble = classify(error);
+    if (std::exchange(told_, trouble) != trouble) on_trouble_(trouble, error);
 }
 
-Result<Admission>
-GuardClient::admit_directly(const std::string& who, const std::string& path, std::uint64_t bytes) {
-    struct statvfs fs{};
-    // What is not there is missed by whoever needs it.
-    if (::statvfs(path.c_str(), &fs) != 0 && errno == ENOENT) return Admission{};
-    if (::statvfs(path.c_str(), &fs) != 0)
-        return fail_errno(errno, "look at free space of {}", path);
-    const auto free = static_cast<std::uint64_t>(fs.f_bavail) * fs.f_frsize;
-    if (free < bytes)
-        return fail_named(
-            diskguard1::error::kNoSpace, ENOSPC,
-            "{} needs {} on the file system of {}: {} are free", who, format_size(bytes), path,
-            format_size(free)
-        );
-    return Admission{};
+DiskHandle GuardClient::admit_directly(
+    const std::string& path, std::uint64_t bytes, std::function<void(Result<Admission>)> handler
+) {
+    return disk_.ask<Admission>(
+        "free space of " + path,
+        [who = who_, path, bytes] { return look_at_space(who, path, bytes); }, std::move(handler)
+    );
 }
 
 GuardHandle
 GuardClient::find_volume(const std::string& path, std::function<void(Result<VolumeView>)> handler) {
-    auto question = std::make_unique<Question>(bus_);
+    auto question = std::make_unique<Question>(bus_, kCallLimit);
     question->find(path, std::move(handler));
     return question;
 }
@@ -151,14 +185,19 @@ GuardHandle GuardClient::admit(
     // NOLINTNEXTLINE(performance-unnecessary-value-param): several answers keep a copy
     std::function<void(Result<Admission>)> handler
 ) {
-    auto question = std::make_unique<Question>(bus_);
+    const auto limit = told_ == Trouble::Silent ? patience_ / kSilentPart : patience_;
+    auto question = std::make_unique<Question>(bus_, limit);
     auto* asked = question.get();
-    // What the guardian cannot say, the file system does.
-    const auto directly = [this, path, bytes, handler](const Error& trouble) {
-        if (trouble.bus_name() != diskguard1::error::kNoSuchVolume) tell_absent();
-        handler(admit_directly(who_, path, bytes));
+    // What the guardian cannot say, the file system does; but what it has waited for in vain is
+    // not waited for once more.
+    const auto directly = [this, asked, path, bytes, handler](const Error& trouble) {
+        if (trouble.bus_name() == diskguard1::error::kTimeout)
+            return handler(std::unexpected(without_name(trouble)));
+        if (trouble.bus_name() != diskguard1::error::kNoSuchVolume) note_trouble(trouble);
+        asked->look(admit_directly(path, bytes, handler));
     };
-    const auto on_lease = [handler, directly](Result<BusMessage> reply, const std::string& volume) {
+    const auto on_lease = [this, handler,
+                           directly](Result<BusMessage> reply, const std::string& volume) {
         int fd = -1;
         if (!reply && reply.error().bus_name() == diskguard1::error::kNoSpace)
             return handler(std::unexpected(without_name(reply.error())));
@@ -166,6 +205,7 @@ GuardHandle GuardClient::admit(
         if (!read) return directly(read.error());
         const int kept = ::fcntl(fd, F_DUPFD_CLOEXEC, 3);
         if (kept < 0) return handler(fail_errno(errno, "keep a lease"));
+        note_admission();
         handler(Admission{Fd(kept), volume});
     };
     asked->find(
@@ -198,7 +238,7 @@ GuardHandle GuardClient::report_writers(
     const std::string& volume, bool paused, std::uint32_t count,
     std::function<void(Result<>)> handler
 ) {
-    auto question = std::make_unique<Question>(bus_);
+    auto question = std::make_unique<Question>(bus_, kCallLimit);
     question->ask(
         manager_call(
             bus_, "ReportWriters", "ssut", volume.c_str(), paused ? "paused" : "resumed", count,

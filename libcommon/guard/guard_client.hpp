@@ -2,12 +2,13 @@
 #pragma once
 
 // Client of org.thaw.diskguard1 for daemons: room for expensive work, and the state of volumes.
-// Asynchronous; signals are hints, what they hint at is read again. Where no guardian is, free
-// space is looked at directly (statvfs) and that is told once.
+// Asynchronous; signals are hints, what they hint at is read again. Where no guardian is, or none
+// that answers, free space is looked at directly (statvfs, in a thread) and that is told once.
 
 #include "api/diskguard1.hpp"
 #include "bus/bus.hpp"
 #include "core/fd.hpp"
+#include "event/disk.hpp"
 
 #include <cstdint>
 #include <functional>
@@ -50,18 +51,37 @@ public:
 };
 using GuardHandle = std::unique_ptr<GuardOperation>;
 
+// Why free space is looked at directly.
+enum class Trouble {
+    None,
+    Absent,  // there is no guardian on this host
+    Silent,  // it did not answer in time
+    Failing, // it answers, and cannot say
+};
+
+// Three questions make an admission; all of them together have this time. A guardian whose own disk
+// hangs says so before.
+inline constexpr Microseconds kGuardPatience = 15 * kUsecPerSec;
+
 class GuardClient {
 public:
-    // `who` names the program in leases and refusals. `absent` runs once, when there turns out to
-    // be no guardian. `bus` must outlive the client, and the client its operations.
-    GuardClient(Bus& bus, std::string who, std::function<void()> absent);
+    // With the guardian's error; of a kind that was not told since the last admission it granted.
+    using OnTrouble = std::function<void(Trouble, const Error&)>;
+    // `who` names the program in leases and refusals. `bus` and `disk` must outlive the client, and
+    // the client its operations. A guardian that was silent once gets a fifteenth of `patience`
+    // until it has admitted something again.
+    GuardClient(
+        Bus& bus, Disk& disk, std::string who, OnTrouble on_trouble,
+        Microseconds patience = kGuardPatience
+    );
     GuardClient(const GuardClient&) = delete;
     GuardClient& operator=(const GuardClient&) = delete;
 
     // Room for new work that writes `bytes` to the file system of `path`: refused with
     // diskguard1::error::kNoSpace (ENOSPC, the numbers are in the message) when the volume is
-    // critical or full, or when what is free and not promised does not hold them. Any other trouble
-    // with the guardian falls back to statvfs.
+    // critical or full, or when what is free and not promised does not hold them. ETIMEDOUT when
+    // the disk itself does not answer, neither the guardian nor us. Any other trouble with the
+    // guardian falls back to statvfs.
     [[nodiscard]] GuardHandle admit(
         const std::string& path, std::uint64_t bytes, const std::string& why,
         std::function<void(Result<Admission>)> handler
@@ -82,14 +102,19 @@ public:
 private:
     class Question;
     class Watch;
-    void tell_absent();
+    void note_trouble(const Error& error);
+    void note_admission() { told_ = Trouble::None; }
     // By statvfs alone.
-    static Result<Admission>
-    admit_directly(const std::string& who, const std::string& path, std::uint64_t bytes);
+    DiskHandle admit_directly(
+        const std::string& path, std::uint64_t bytes, std::function<void(Result<Admission>)> handler
+    );
 
     Bus& bus_;
+    Disk& disk_;
     std::string who_;
-    std::function<void()> absent_;
+    OnTrouble on_trouble_;
+    Microseconds patience_;
+    Trouble told_ = Trouble::None;
 };
 
 } // namespace thaw::guard

@@ -5,7 +5,7 @@
 
 #include "bus/bus.hpp"
 #include "config.hpp"
-#include "disk.hpp"
+#include "event/disk.hpp"
 #include "guard/guard_client.hpp"
 #include "image/store.hpp"
 #include "pager_client.hpp"
@@ -34,5 +34,10 @@ struct Context {
     const Policy& policy;
     Manager& manager;
 };
+
+// What Disk is asked about when it is asked about an image.
+inline std::string image_name(const std::string& image) {
+    return "image " + image;
+}
 
 } // namespace thaw::restore

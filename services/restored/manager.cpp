@@ -17,6 +17,16 @@ namespace {
 constexpr Microseconds kRetention = 60 * kUsecPerSec;
 constexpr std::size_t kMostRetained = 1024;
 
+void tell_guard_trouble(guard::Trouble trouble, const Error& error) {
+    constexpr std::string_view kInstead = "looking at free space directly";
+    if (trouble == guard::Trouble::Absent)
+        log_notice("no disk guardian on this host: {}", kInstead);
+    else if (trouble == guard::Trouble::Silent)
+        log_warning("the disk guardian does not answer: {} ({})", kInstead, error.message());
+    else
+        log_warning("the disk guardian has no answer: {} ({})", kInstead, error.message());
+}
+
 } // namespace
 
 Result<std::unique_ptr<Manager>>
@@ -33,11 +43,7 @@ Manager::Manager(
     : loop_(daemon.loop), bus_(daemon.bus), config_(config), policy_(policy_of(config)),
       images_(paths::kImages), records_(paths::kRestoreRuntime), vmm_(std::move(vmm)),
       disk_(std::move(disk)), systemd_(bus_, loop_), pager_(bus_, loop_), shares_(bus_),
-      guard_(
-          bus_, "thaw-restored",
-          [] { log_notice("no disk guardian on this host: looking at free space directly"); }
-      ),
-      polkit_(bus_),
+      guard_(bus_, *disk_, "thaw-restored", tell_guard_trouble), polkit_(bus_),
       context_{
           loop_,  bus_,    systemd_, pager_,  shares_, guard_, *vmm_,
           *disk_, images_, records_, config_, policy_, *this,

@@ -87,6 +87,7 @@ void FakeGuard::set_volume(const std::string& level, const std::string& writers)
 }
 
 Result<> FakeGuard::method_get(BusMessage message) {
+    if (!error_.empty()) return fail_named(error_, EIO, "as the test says");
     return message.reply("o", kVolumePath);
 }
 

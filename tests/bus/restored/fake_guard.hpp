@@ -22,6 +22,8 @@ public:
     bool owns_name() const { return owns_name_; }
     // The volume's level, and "pause" or "continue" for its writers; announced.
     void set_volume(const std::string& level, const std::string& writers);
+    // Questions for a volume are answered with that error from now on.
+    void answer_with(std::string error) { error_ = std::move(error); }
     // Requests for a promise wait for release() from now on.
     void hold() { holding_ = true; }
     bool has_held() const { return !held_.empty(); }
@@ -43,6 +45,7 @@ private:
 
     Bus bus_;
     std::function<void(const std::string&)> note_;
+    std::string error_;
     std::string level_ = "normal";
     std::string writers_ = "continue";
     std::vector<BusMessage> held_;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-#include "disk.hpp"
+#include "event/disk.hpp"
 
 #include "event/priorities.hpp"
 
-namespace thaw::restore {
+namespace thaw {
 
 // Shared by whoever waits and the answer that is on its way.
 class Disk::Question {
@@ -90,4 +90,4 @@ Disk::push(const std::string& about, std::function<std::shared_ptr<void>()> work
     return handle;
 }
 
-} // namespace thaw::restore
+} // namespace thaw

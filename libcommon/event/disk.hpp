@@ -14,7 +14,7 @@
 #include <string>
 #include <utility>
 
-namespace thaw::restore {
+namespace thaw {
 
 // A disk that is only slow has answered by then.
 inline constexpr Microseconds kDiskPatience = 30 * kUsecPerSec;
@@ -25,11 +25,6 @@ public:
     virtual ~DiskQuestion() = default;
 };
 using DiskHandle = std::unique_ptr<DiskQuestion>;
-
-// What it is asked about when it is asked about an image.
-inline std::string image_name(const std::string& image) {
-    return "image " + image;
-}
 
 // Outlives its questions' handlers.
 class Disk {
@@ -74,4 +69,4 @@ private:
     std::map<std::string, Lane> lanes_;
 };
 
-} // namespace thaw::restore
+} // namespace thaw

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "disk.hpp"
+#include "event/disk.hpp"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-namespace thaw::restore {
+namespace thaw {
 namespace {
 
 class DiskTest : public testing::Test {
@@ -114,4 +114,4 @@ TEST_F(DiskTest, WhoLetsGoIsNotCalled) {
 }
 
 } // namespace
-} // namespace thaw::restore
+} // namespace thaw
