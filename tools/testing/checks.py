@@ -55,8 +55,8 @@ def check_format():
 
 
 def check_tidy(build):
-    """clang-tidy over what the build compiles; one file is one check."""
-    if not build.build():
+    """clang-tidy over what the build would compile; one file is one check."""
+    if not build.configure():
         return failure()
     with open(os.path.join(build.path, "compile_commands.json"), encoding="utf-8") as file:
         compiled = {os.path.realpath(os.path.join(e["directory"], e["file"]))

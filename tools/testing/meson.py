@@ -24,6 +24,7 @@ class BuildFolder:
         self.compiler = compiler
         self.multiplier = multiplier
         self.targets = list(targets)  # none: everything
+        self._configured = None
         self._built = None
 
     def _environment(self):
@@ -40,8 +41,14 @@ class BuildFolder:
     def build(self):
         """Configure and compile; False if that failed. What fails is not tried again."""
         if self._built is None:
-            self._built = self._configure() and self._compile()
+            self._built = self.configure() and self._compile()
         return self._built
+
+    def configure(self):
+        """Configure only; False if that failed."""
+        if self._configured is None:
+            self._configured = self._configure()
+        return self._configured
 
     def _configure(self):
         if os.path.exists(os.path.join(self.path, "build.ninja")):
@@ -69,7 +76,7 @@ class BuildFolder:
                               stdout=subprocess.PIPE)
         return [t["name"] for t in json.loads(done.stdout) if f"thaw:{suite}" in t["suite"]]
 
-    def run_suite(self, suite, env=None):
+    def run_suite(self, suite, env=None, processes=None):
         """Run one suite of meson's tests; an Outcome that counts each case of each program."""
         if not self.build():
             return failure()
@@ -79,6 +86,8 @@ class BuildFolder:
         command = ["meson", "test", "-C", self.path, "--suite", f"thaw:{suite}", "--no-rebuild",
                    "--print-errorlogs", "--logbase", f"log-{suite}",
                    "--timeout-multiplier", str(self.multiplier)]
+        if processes is not None:
+            command += ["--num-processes", str(processes)]
         with _temporary_folder() as folder:
             done = subprocess.run(command, env=dict(os.environ, TMPDIR=folder, **(env or {})),
                                   check=False)
