@@ -31,7 +31,10 @@ class BuildFolder:
         c, cxx = self.compiler
         if shutil.which("ccache"):
             c, cxx = f"ccache {c}", f"ccache {cxx}"
-        environment = dict(os.environ, CC=c, CXX=cxx, CCACHE_NOHASHDIR="1",
+        # ccache by the compiler's own list of headers: its preprocessing would cost a fifth of the
+        # time where nothing is cached yet, and knows nothing of precompiled headers.
+        environment = dict(os.environ, CC=c, CXX=cxx, CCACHE_NOHASHDIR="1", CCACHE_DEPEND="1",
+                           CCACHE_SLOPPINESS="pch_defines,time_macros",
                            CCACHE_BASEDIR=os.path.dirname(SOURCE_ROOT))
         # Flags of whoever calls must not decide what is tested.
         for name in ("CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS"):
