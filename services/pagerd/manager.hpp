@@ -105,6 +105,7 @@ private:
     struct Orphan {
         Stored stored;
         EventSource vmm_exit; // once nobody is expected to dial in any more
+        bool is_told = false;
     };
     std::map<std::string, Orphan> orphans_; // by id: incomplete until a worker dials in
     std::map<std::uint64_t, Question> questions_;

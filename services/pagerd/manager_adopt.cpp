@@ -6,6 +6,7 @@
 #include "log/message_ids.hpp"
 #include "manager.hpp"
 #include "policy.hpp"
+#include "uffd_check.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -99,7 +100,7 @@ void Manager::adopt_stored(const std::string& id, Stored stored) {
         }
     }
     // Its userfaultfd may be that of a live VMM.
-    orphans_.emplace(id, Orphan{std::move(stored), {}});
+    orphans_.emplace(id, Orphan{.stored = std::move(stored), .vmm_exit = {}});
 }
 
 // Of a session that there can be. A mapping of its own: what was kept stays as it is.
@@ -174,19 +175,26 @@ Result<Session*> Manager::revive_from_hello(const std::string& id, protocol::Hel
 }
 
 void Manager::give_up_orphans() {
+    bool look_again = false; // nothing tells of the end of a VMM without its pidfd
     for (auto next = orphans_.begin(); next != orphans_.end();) {
         const auto current = next++;
         auto& [id, orphan] = *current;
         const auto vmm = orphan.stored.find(FdRole::Vmm);
         const bool known = vmm != orphan.stored.end();
-        const bool vmm_gone = known && pidfd_has_exited(vmm->second.get());
-        if (!orphan.stored.contains(FdRole::Uffd) || vmm_gone) {
+        const auto uffd = orphan.stored.find(FdRole::Uffd);
+        if (uffd == orphan.stored.end() || (known ? pidfd_has_exited(vmm->second.get())
+                                                  : has_lost_its_memory(uffd->second.get()))) {
             drop_orphan(id);
             continue;
         }
         // Closing it would give a live guest pages of zeros.
-        log_error("session {}: not all of it was kept; its userfaultfd is held", id);
-        if (!known) continue;
+        if (!std::exchange(orphan.is_told, true))
+            log_error("session {}: not all of it was kept; its userfaultfd is held", id);
+        if (orphan.vmm_exit) continue;
+        if (!known) {
+            look_again = true;
+            continue;
+        }
         auto watch = context_.loop.add_process_exit(
             vmm->second.get(), [this, name = id] { drop_orphan(name); }, "orphan-exit",
             priority::kVital
@@ -195,6 +203,9 @@ void Manager::give_up_orphans() {
     }
     images_.drop_unused();
     update_status();
+    if (!look_again) return;
+    if (auto armed = orphan_deadline_.rearm(loaded_.config.adoption_timeout); !armed)
+        log_warning("{}", armed.error().message());
 }
 
 // By value: it may be called from what it destroys.

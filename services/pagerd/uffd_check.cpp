@@ -73,4 +73,11 @@ Result<> check_userfaultfd(int fd, const std::vector<GuestRegion>& regions) {
     return {};
 }
 
+bool has_lost_its_memory(int userfault) {
+    // Lifts a write protection that there is not: at 64 KiB, the lowest address of a mapping, no
+    // VMM has guest memory. The kernel looks for the process first.
+    uffdio_writeprotect nothing{.range = {.start = 64 << 10, .len = 4096}, .mode = 0};
+    return ::ioctl(userfault, UFFDIO_WRITEPROTECT, &nothing) < 0 && errno == ESRCH;
+}
+
 } // namespace thaw::pagerd

@@ -15,4 +15,7 @@ namespace thaw::pagerd {
 // take faults away from a reader or bring messages nobody can answer (SIGBUS, EVENT_FORK).
 Result<> check_userfaultfd(int fd, const std::vector<GuestRegion>& regions);
 
+// Whether whoever has that memory has ended, for want of a pidfd. False when it cannot be told.
+bool has_lost_its_memory(int userfault);
+
 } // namespace thaw::pagerd

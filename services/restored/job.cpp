@@ -5,7 +5,20 @@
 #include "manager.hpp"
 #include "vm_fields.hpp"
 
+#include <charconv>
+
 namespace thaw::restore {
+
+std::uint32_t job_id_of_path(std::string_view path) {
+    const std::string_view prefix = restore1::kJobPrefix;
+    if (!path.starts_with(prefix)) return 0;
+    path.remove_prefix(prefix.size());
+    if (!path.starts_with("/_")) return 0;
+    path.remove_prefix(2);
+    std::uint32_t id = 0;
+    const auto [end, bad] = std::from_chars(path.data(), path.data() + path.size(), id);
+    return bad == std::errc{} && end == path.data() + path.size() ? id : 0;
+}
 
 Job::Job(const Context& context, const JobRecord& record, std::string instance, std::string image)
     : context_(context), record_(record),

@@ -12,10 +12,15 @@
 
 #include <systemd/sd-bus-vtable.h>
 
+#include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 
 namespace thaw::restore {
+
+// The id in a job's object path; 0, which no job has, when it is no such path.
+std::uint32_t job_id_of_path(std::string_view path);
 
 class Job {
 public:

@@ -158,9 +158,8 @@ Result<> Manager::export_objects() {
     THAW_CHECK(keep(bus_.add_object_manager(restore1::kPath)));
     THAW_CHECK(keep(bus_.add_object(restore1::kPath, restore1::kManagerInterface, vtable(), this)));
     const auto find_job_object = [this](const std::string& path) -> void* {
-        for (const auto& [id, job] : jobs_)
-            if (job->path() == path) return job.get();
-        return nullptr;
+        Job* job = find_job(job_id_of_path(path));
+        return job != nullptr && job->path() == path ? job : nullptr;
     };
     const auto find_instance_object = [this](const std::string& path) -> void* {
         const auto name = decode_object_path(restore1::kInstancePrefix, path);

@@ -205,6 +205,25 @@ TEST_F(Survival, AnOrphanGoesWithItsVmm) {
     EXPECT_TRUE(until([&] { return keeper_->stored().empty(); })) << keeper_->stored().size();
 }
 
+// Without its pidfd nothing tells when the VMM ends; the memory itself is asked.
+TEST_F(Survival, AnOrphanWithoutAPidfdGoesWithItsVmmToo) {
+    write_config("AdoptionTimeoutSec=100ms");
+    start_daemon();
+    auto vmm = serve("a");
+    const auto worker = number("a", "WorkerPID");
+    ::kill(static_cast<pid_t>(worker), SIGSTOP); // as in BothDie
+    kill_daemon();
+    ::kill(static_cast<pid_t>(worker), SIGKILL);
+    keeper_->remove_role(".vmm");
+    start_daemon();
+    fakes::run_for(*loop_, 500 * kUsecPerMsec);
+    EXPECT_EQ(keeper_->count(".uffd"), 1U);
+    vmm.check_pages(0, 1); // waits; zeros would be wrong
+    EXPECT_FALSE(answer(vmm, 200 * kUsecPerMsec));
+    vmm.kill();
+    EXPECT_TRUE(until([&] { return keeper_->stored().empty(); })) << keeper_->stored().size();
+}
+
 TEST_F(Survival, UnknownNamesAreRemovedFromTheStore) {
     keeper_->add("stored", Fd(::dup(0)));
     keeper_->add("0123.listen", Fd(::dup(0)));
