@@ -57,6 +57,9 @@ Trouble classify(const Error& error) {
     switch (error.code()) {
     case EHOSTUNREACH: // ServiceUnknown
     case ENXIO:        // NameHasNoOwner
+    case ENOENT:       // NoSuchUnit
+    case ERFKILL:      // UnitMasked
+    case EEXIST:       // what systemd 252 says of the alias of a masked unit
         return Trouble::Absent;
     case ETIMEDOUT: // NoReply, Timeout
         return Trouble::Silent;

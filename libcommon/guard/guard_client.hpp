@@ -54,7 +54,7 @@ using GuardHandle = std::unique_ptr<GuardOperation>;
 // Why free space is looked at directly.
 enum class Trouble {
     None,
-    Absent,  // there is no guardian on this host
+    Absent,  // there is no guardian on this host, or it is masked
     Silent,  // it did not answer in time
     Failing, // it answers, and cannot say
 };

@@ -90,6 +90,18 @@ TEST_F(GuardClientTest, OneThatCannotSayIsNotAbsent) {
     EXPECT_EQ(told_.size(), 1U);
 }
 
+// PID 1 answers in its place, with different names.
+TEST_F(GuardClientTest, OneThatIsMaskedIsAbsent) {
+    start_guard();
+    for (const auto* name :
+         {"org.freedesktop.systemd1.UnitMasked", "org.freedesktop.systemd1.NoSuchUnit",
+          "org.freedesktop.DBus.Error.FileExists"}) {
+        guard_->answer_with(name);
+        EXPECT_TRUE(admit());
+    }
+    EXPECT_EQ(told_, std::vector{Trouble::Absent});
+}
+
 TEST_F(GuardClientTest, ADiskThatHangsIsNotWaitedForTwice) {
     start_guard();
     guard_->answer_with(std::string(diskguard1::error::kTimeout));
