@@ -164,5 +164,7 @@ std::string_view track_state_name(std::uint32_t state);
 std::string_view populate_state_name(std::uint32_t state);
 // "pressure", "foreign-image", ...
 std::string_view replay_reason_name(std::uint32_t reason);
+// How the working set is read, by SessionState::replay_io.
+std::string_view replay_io_name(std::uint32_t io);
 
 } // namespace thaw::protocol

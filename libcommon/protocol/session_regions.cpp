@@ -84,6 +84,12 @@ std::string_view populate_state_name(std::uint32_t state) {
     return state < kNames.size() ? kNames[state] : "unknown";
 }
 
+std::string_view replay_io_name(std::uint32_t io) {
+    const bool registered = (io & kReplayRegistered) != 0;
+    if ((io & kReplayDirect) != 0) return registered ? "direct-registered" : "direct";
+    return registered ? "buffered-registered" : "buffered";
+}
+
 std::string_view replay_reason_name(std::uint32_t reason) {
     static constexpr std::array<std::string_view, kReplayReasonMax + 1> kNames{
         "none",     "off",     "pressure",      "quiesced",     "budget",          "source",

@@ -175,6 +175,7 @@ private:
     Result<> property_prefetch(BusMessage& reply) const;
     Result<> property_replay_state(BusMessage& reply) const;
     Result<> property_replay_reason(BusMessage& reply) const;
+    Result<> property_replay_io(BusMessage& reply) const;
     Result<> property_latency(BusMessage& reply) const;
     Result<> property_latency_sum(BusMessage& reply) const;
     Result<> property_unservable(BusMessage& reply) const;

@@ -120,6 +120,11 @@ Result<> Session::property_replay_reason(BusMessage& reply) const {
         protocol::replay_reason_name(memory_.state().replay_reason.load(std::memory_order_relaxed))
     );
 }
+Result<> Session::property_replay_io(BusMessage& reply) const {
+    return append_text(
+        reply, protocol::replay_io_name(memory_.state().replay_io.load(std::memory_order_relaxed))
+    );
+}
 Result<> Session::property_latency(BusMessage& reply) const {
     THAW_CHECK(reply.open_container('a', "t"));
     for (const auto& bucket : memory_.counters().latency)
@@ -277,6 +282,7 @@ const sd_bus_vtable Session::kVtable[] = {
     THAW_CONTROL("SequentialBudget", sequential_budget),
     THAW_EMITS("ReplayState", "s", property_replay_state),
     THAW_EMITS("ReplayReason", "s", property_replay_reason),
+    THAW_SILENT("ReplayIO", "s", property_replay_io),
     THAW_STATE("ReplayTotal", replay_total),
     THAW_STATE("ReplayDone", replay_done),
     THAW_STATE("PopulateDone", populate_done),

@@ -69,6 +69,7 @@ std::string replay_line(const Properties& session) {
     if (state.empty() || state == "none") return {};
     const auto why = session.text("ReplayReason");
     if (!why.empty() && why != "none") state += fmt::format(" ({})", why);
+    if (const auto io = session.text("ReplayIO"); !io.empty()) state += fmt::format(", {}", io);
     return fmt::format(
         "{}, {} of {}; {} loaded, {} asked for meanwhile, {} too late, {} given back", state,
         format_size(session.number("ReplayDone")), format_size(session.number("ReplayTotal")),

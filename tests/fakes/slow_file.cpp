@@ -58,8 +58,12 @@ void wait_as_a_disk(Backing& backing, std::size_t size) {
     if (until > steady_clock::now()) std::this_thread::sleep_until(until);
 }
 
+bool is_at(const Gate& gate, std::uint64_t offset) {
+    return offset >= gate.first && offset < gate.end;
+}
+
 void wait_at(Gate& gate, std::uint64_t offset) {
-    const auto held = [&] { return gate.closed && offset >= gate.first && offset < gate.end; };
+    const auto held = [&] { return gate.closed && is_at(gate, offset); };
     if (!held()) return;
     ++gate.waiting;
     while (held())
@@ -113,6 +117,10 @@ void on_read(
 ) {
     Backing& backing = backing_of(request);
     wait_at(*backing.gate, static_cast<std::uint64_t>(offset));
+    if (backing.gate->broken && is_at(*backing.gate, static_cast<std::uint64_t>(offset))) {
+        fuse_reply_err(request, EIO);
+        return;
+    }
     std::vector<char> buffer(size);
     const ssize_t got = ::pread(backing.setup.backing, buffer.data(), size, offset);
     if (got < 0) {

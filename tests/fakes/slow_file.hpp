@@ -15,11 +15,13 @@
 
 namespace thaw::fakes {
 
-// In memory that the server shares. Reads that begin in [first, end) wait while `closed`.
+// In memory that the server shares. Reads that begin in [first, end) wait while `closed`, and fail
+// with EIO while `broken`.
 struct Gate {
     std::atomic<std::uint64_t> first = 0;
     std::atomic<std::uint64_t> end = UINT64_MAX;
     std::atomic<bool> closed = false;
+    std::atomic<bool> broken = false;
     std::atomic<std::uint32_t> waiting = 0; // reads that stand before it now
 };
 

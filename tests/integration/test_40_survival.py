@@ -8,7 +8,7 @@ import unittest
 from thawlab import journal, main_pid, unit, wait_for
 from thawlab.vms import VmTestCase
 
-_ROUNDS = 300 if os.environ.get("THAW_SOAK") else 8
+_ROUNDS = 350 if os.environ.get("THAW_SOAK") else 8
 BROKER = "thaw-pagerd.service"
 
 

@@ -70,6 +70,27 @@ class Record(VmTestCase):
         wait_for(lambda: self.session_property("off", "ReplayState") == "done", 20, "the replay")
         self.assert_memory_right("off")
 
+    def test_buffers_that_may_not_be_registered(self):
+        self.assertTrue(self.record().ok)
+
+        def replayed(name):
+            self.assertTrue(self.restore(name).ok)
+            wait_for(lambda: self.session_property(name, "ReplayState") == "done", 20, "the replay")
+            self.assert_memory_right(name)
+            return self.session_property(name, "ReplayIO")
+
+        self.assertRegex(replayed("allowed"), "-registered$")
+        drop_in = "/run/systemd/system/thaw-pagerd.service.d/memlock.conf"
+        self.lab.write(drop_in, "[Service]\nLimitMEMLOCK=0\n")
+        try:
+            self.lab.run(["systemctl", "daemon-reload"], check=True)
+            self.lab.run(["systemctl", "restart", "thaw-pagerd.service"], check=True)
+            self.assertRegex(replayed("refused"), "^(direct|buffered)$")
+        finally:
+            self.lab.run(["rm", drop_in], check=True)
+            self.lab.run(["systemctl", "daemon-reload"], check=True)
+            self.lab.run(["systemctl", "restart", "thaw-pagerd.service"], check=True)
+
     def test_damaged_working_set_is_ignored_and_said(self):
         self.assertTrue(self.record().ok)
         self.lab.run(["sh", "-c", f"printf xxxx | dd of={IMAGES}/small/working-set bs=1 seek=200 "

@@ -19,6 +19,7 @@ struct Victims {
     bool broker;
     bool worker;
     Microseconds after; // how long the guest is watched
+    unsigned pause_us;  // between two touches: its pages must last for all kills
 };
 
 struct Findings {
@@ -30,8 +31,9 @@ Findings
 watch(BrokerRig& rig, const Image& image, const Victims& victims, unsigned rounds, bool kill) {
     const std::string name = std::string(victims.name) + (kill ? "-killed" : "-spared");
     rig.create(name, image);
+    const auto work = GuestProcess::Work::Touch;
     auto guest =
-        rig.start(name, {.size = image.size(), .work = GuestProcess::Work::Touch, .pause_us = 200});
+        rig.start(name, {.size = image.size(), .work = work, .pause_us = victims.pause_us});
     guest->work(true);
     Findings findings;
     std::mt19937_64 random(7);
@@ -57,9 +59,9 @@ json measure_blackout(const Options& options) {
     BrokerRig rig;
     json report;
     for (const Victims& victims :
-         {Victims{"worker", false, true, 60 * kUsecPerMsec},
-          Victims{"broker", true, false, 60 * kUsecPerMsec},
-          Victims{"both", true, true, 350 * kUsecPerMsec}}) {
+         {Victims{"worker", false, true, 60 * kUsecPerMsec, 200},
+          Victims{"broker", true, false, 60 * kUsecPerMsec, 200},
+          Victims{"both", true, true, 350 * kUsecPerMsec, 500}}) {
         Findings killed = watch(rig, image, victims, options.kills, true);
         Findings spared = watch(rig, image, victims, options.kills / 4, false);
         report["blackout_ms"][victims.name] = {

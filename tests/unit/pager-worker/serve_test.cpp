@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A worker serves a guest: what it installs is what the image has, or zeros where that is due.
 
+#include "core/file.hpp"
 #include "harness.hpp"
 
 #include <linux/userfaultfd.h>
@@ -220,6 +221,30 @@ TEST_P(Serve, RemovedPagesComeBackAsZeros) {
 }
 
 // What came to be there between the fault and its answer: nobody else wakes the one who waits.
+// The kernel limits how many mappings a VMM may have, and scattered give-backs must not add to
+// them.
+TEST_P(Serve, RemovedPagesCostNoMappings) {
+    const auto mappings = [] {
+        const auto text = read_file("/proc/self/maps").value();
+        return std::ranges::count(text, '\n');
+    };
+    const TestImage image(16 << 20);
+    const Guest guest({.size = 16 << 20});
+    Broker broker(image, guest, options());
+    auto worker = broker.start_ready();
+    const auto before = mappings();
+    for (std::uint64_t page = 0; page < image.pages(); page += 2)
+        guest.remove(page, 1);
+    std::uint64_t wrong = 0;
+    for (std::uint64_t page = 0; page < image.pages(); ++page) {
+        const bool right =
+            page % 2 == 0 ? guest.is_zero(page) : TestImage::matches(guest.address(page), page);
+        wrong += right ? 0 : 1;
+    }
+    EXPECT_EQ(wrong, 0U);
+    EXPECT_LE(mappings(), before + 2); // the allocator's own
+}
+
 TEST_P(Serve, AFaultWhosePageIsThereByNowIsWoken) {
     const TestImage image(kSize);
     const Guest guest({.size = kSize});

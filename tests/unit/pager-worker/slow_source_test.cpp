@@ -162,6 +162,44 @@ TEST_P(SlowSource, AWorkingSetThatTakesLongHoldsUpNobody) {
     EXPECT_EQ(broker.counters().replay_pages + broker.counters().replay_late, pages.size());
 }
 
+// A sector that cannot be read is retried, then treated by policy; what the guest sees is never
+// made up.
+TEST_P(SlowSource, ABadSectorIsNamedAndNeverMadeUp) {
+    const TestImage image(kSize);
+    for (const std::uint32_t flags : {0U, protocol::kFlagUnchecked}) {
+        const auto file = serve(image.memory());
+        if (!file) return;
+        const Guest guest({.size = kSize});
+        auto with = options(flags);
+        with.memory = open(*file);
+        Broker broker(image, guest, std::move(with));
+        auto worker = broker.start_ready();
+        auto& gate = file->gate();
+        gate.first = 700 * kPage;
+        gate.end = 701 * kPage;
+        gate.broken = true;
+        {
+            const Toucher bad(guest, {700});
+            const auto message = worker.receive(ControlType::Failed);
+            ASSERT_TRUE(message) << message.error().message();
+            EXPECT_EQ(message->failed.reason, protocol::FailureReason::SourceRead);
+            EXPECT_EQ(message->failed.errno_value, EIO);
+            EXPECT_EQ(message->failed.page_offset, 700 * kPage);
+            EXPECT_GT(broker.counters().retries, 0U);
+            EXPECT_EQ(broker.state().stop_pending, 1U);
+            EXPECT_TRUE(TestImage::matches(guest.address(699), 699)); // others are served
+            EXPECT_TRUE(TestImage::matches(guest.address(701), 701));
+            EXPECT_FALSE(bad.is_done());
+            EXPECT_FALSE(broker.memory().is_present(700));
+            gate.broken = false;
+            worker.kill();
+            worker = broker.start_ready();
+            EXPECT_TRUE(eventually([&] { return bad.is_done(); }));
+            EXPECT_EQ(bad.wrong(), 0U);
+        }
+    }
+}
+
 // Without a working set a cold image is read in file order, as far as the budget goes.
 TEST_P(SlowSource, AColdImageIsReadAheadInFileOrder) {
     const TestImage image(kSize);
