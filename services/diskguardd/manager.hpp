@@ -8,12 +8,12 @@
 #include "bus/polkit.hpp"
 #include "config.hpp"
 #include "daemon/daemon.hpp"
+#include "event/worker.hpp"
 #include "hooks.hpp"
 #include "lease.hpp"
 #include "pause_book.hpp"
 #include "pressure.hpp"
 #include "volume.hpp"
-#include "event/worker.hpp"
 
 #include <systemd/sd-bus-vtable.h>
 

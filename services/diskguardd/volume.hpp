@@ -5,6 +5,7 @@
 // releases its reserve, all in the volume's own thread, and publishes what changed.
 
 #include "bus/bus.hpp"
+#include "event/worker.hpp"
 #include "lease.hpp"
 #include "log/log.hpp"
 #include "pause_book.hpp"
@@ -12,7 +13,6 @@
 #include "reserve/release.hpp"
 #include "reserve/volume.hpp"
 #include "volume_state.hpp"
-#include "event/worker.hpp"
 
 #include <systemd/sd-bus-vtable.h>
 

@@ -27,16 +27,19 @@ _SANITIZER_ENV = {
 class Suites:
     """One method per suite, each returning an Outcome."""
 
-    def __init__(self, soak):
+    def __init__(self, soak, thorough, deadline):
         self.soak = soak
+        self.thorough = thorough
+        self.deadline = deadline
         # The debug information costs a third of the time to build, -O2 a quarter against -O1,
         # headers that are parsed for each file a quarter.
         quick = ["-Dwerror=true", "-Dtests=true", "-Ddebug=false", "-Doptimization=1"]
         self.gcc = BuildFolder("build", [*quick, "-Dprecompiled_headers=true"])
-        # Without the precompiled header, so that a missing #include is an error.
         self.sanitized = BuildFolder("build-sanitizers",
-                                     [*quick, "-Dsanitizers=true", "-Ddocs=false"], multiplier=5)
-        # Not built: clang-tidy needs the commands.
+                                     [*quick, "-Dprecompiled_headers=true", "-Dsanitizers=true",
+                                      "-Ddocs=false"], multiplier=5)
+        # Not built: clang-tidy needs the commands. Without the precompiled header, so that a
+        # missing #include is an error.
         self.tidied = BuildFolder("build-tidy", ["-Dtests=true", "-Ddocs=false"])
         self.fuzzers = BuildFolder("build-fuzz", ["-Dfuzzers=true", "-Dtests=true", "-Ddocs=false"],
                                    compiler=("clang-19", "clang++-19"), targets=["fuzzers"])
@@ -74,18 +77,28 @@ class Suites:
             return failure()
         if not self.gcc.build():
             return failure()
+        return self._scenarios()
+
+    def _scenarios(self, *arguments):
         command = [os.path.join(SOURCE_ROOT, "tests/integration/run"), "--builddir", self.gcc.path,
-                   "--jobs", "2"]
+                   "--jobs", "2", *arguments]
+        if self.thorough:
+            command.append("--thorough")
         if self.soak:
             command += ["--soak", "--timeout", "3600"]
         return _run_and_count(command)
 
     def guests(self):
-        """The worker on Debian 12's kernel, whatever kernel this machine has."""
+        """Kernels that the tests boot: the worker on Debian 12's, whatever this machine has, and
+        the scenarios with a guest."""
+        if os.geteuid() != 0:
+            print("the guests run in containers: run tools/test as root")
+            return failure()
         if not self.gcc.build():
             return failure()
-        return _run_and_count([os.path.join(SOURCE_ROOT, "tests/guests/run"), "--builddir",
-                               self.gcc.path])
+        return total([_run_and_count([os.path.join(SOURCE_ROOT, "tests/guests/run"), "--builddir",
+                                      self.gcc.path]),
+                      self._scenarios("--guests")])
 
     def static(self):
         return checks.check_static()
@@ -94,7 +107,7 @@ class Suites:
         return checks.check_format()
 
     def tidy(self):
-        return checks.check_tidy(self.tidied)
+        return checks.check_tidy(self.tidied, self.deadline)
 
 
 def _run_and_count(command):
@@ -134,6 +147,9 @@ def parse(arguments):
     parser.add_argument("--suite", action="append", choices=(*ALL, "soak"), metavar="NAME",
                         help="only this suite; may be given more than once: "
                              + ", ".join((*ALL, "soak")))
+    parser.add_argument("--minutes", type=float, metavar="N",
+                        help="begin nothing after that time; what was left out is said and counts "
+                             "as skipped")
     parser.add_argument("--no-bootstrap", action="store_true",
                         help="do not look for missing packages first")
     return parser.parse_args(arguments)
@@ -144,12 +160,17 @@ def main(arguments):
     sys.stdout.reconfigure(line_buffering=True)
     # The default action would skip the clean-up of labs.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    suites = Suites(options.soak)
+    deadline = time.monotonic() + 60 * options.minutes if options.minutes else None
+    suites = Suites(options.soak, options.all, deadline)
     outcomes = {}
     for name in _names(options):
         print(f"\n==== suite {name}")
         begin = time.monotonic()
-        outcome = getattr(suites, "soak_loops" if name == "soak" else name)()
+        if deadline is not None and begin > deadline:
+            print(f"suite {name} was left out: {options.minutes:.0f} minutes are over")
+            outcome = Outcome(skipped=1)
+        else:
+            outcome = getattr(suites, "soak_loops" if name == "soak" else name)()
         outcome.seconds = time.monotonic() - begin
         outcomes[name] = outcome
         print(f"==== suite {name}: {outcome} ({outcome.seconds:.0f} s)")
