@@ -55,8 +55,9 @@ class BuildFolder:
 
     def _configure(self):
         if os.path.exists(os.path.join(self.path, "build.ninja")):
-            # Settings of an earlier run by hand must not stay.
-            command = ["meson", "configure", self.path, *self.options]
+            # Settings of an earlier run by hand must not stay; `meson configure` knows no option
+            # that came since.
+            command = ["meson", "setup", "--reconfigure", self.path, SOURCE_ROOT, *self.options]
         else:
             # A folder without build.ninja is what an interrupted setup left.
             shutil.rmtree(self.path, ignore_errors=True)
