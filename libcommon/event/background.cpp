@@ -13,6 +13,7 @@
 #include <mutex>
 #include <optional>
 #include <system_error>
+#include <utility>
 
 namespace thaw {
 
@@ -71,8 +72,8 @@ void BackgroundTask::on_finished() {
     source_.reset();
     thread_.join();
     const auto done = std::move(done_);
-    auto result = std::move(*shared_->result);
-    done(std::move(result)); // `this` may be gone now
+    auto result = std::exchange(shared_->result, std::nullopt);
+    if (result) done(std::move(*result)); // `this` may be gone now
 }
 
 BackgroundTask::~BackgroundTask() {

@@ -11,6 +11,7 @@
 #include <cstring>
 
 // The widest vectors that the CPU has; exported where libxxhash was built to choose (Debian's is).
+// NOLINTNEXTLINE(readability-identifier-naming): its name
 extern "C" [[gnu::weak]] XXH64_hash_t XXH3_64bits_dispatch(const void* data, std::size_t size);
 
 namespace thaw::image {

@@ -82,8 +82,8 @@ Result<> check_record_digest(int fd, const FileRecord& record) {
 }
 
 // An image below another one must be the very one that the other was made over.
-Result<Manifest> open_base(int root, const Manifest& above, BaseLayer& layer) {
-    const auto& base = *above.base;
+Result<Manifest>
+open_base(int root, const BaseImage& base, const Manifest& above, BaseLayer& layer) {
     auto directory = open_image_directory(root, base.name);
     if (!directory && directory.error().code() == ENOENT)
         return fail(ESTALE, "its base, image '{}', is missing", base.name);
@@ -111,7 +111,7 @@ Result<> open_layers(int root, OpenImage& image) {
     Manifest above = own;
     while (above.base && image.bases.size() < kMaxLayers) {
         BaseLayer layer;
-        THAW_TRY(auto below, open_base(root, above, layer));
+        THAW_TRY(auto below, open_base(root, *above.base, above, layer));
         image.bases.push_back(std::move(layer));
         above = std::move(below);
     }

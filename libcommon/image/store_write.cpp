@@ -59,9 +59,11 @@ Result<std::vector<std::string>> layers_over(int root, std::string_view name, in
         const auto other = open_image_directory(root, entry);
         if (!other) continue;
         const auto manifest = load_manifest(other->get());
-        if (!manifest || !manifest->base) continue;
+        if (!manifest) continue;
+        const auto& base = manifest->base;
+        if (!base) continue;
         // A damaged manifest has no id to compare: then the name decides.
-        const bool laid_over = own ? manifest->base->id == own->id : manifest->base->name == name;
+        const bool laid_over = own ? base->id == own->id : base->name == name;
         if (laid_over) over.push_back(entry);
     }
     return over;

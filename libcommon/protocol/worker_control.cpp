@@ -246,6 +246,7 @@ EncodedMessage encode(const StartMessage& message) {
         message.session.get(), message.uffd.get(), message.vmm_pidfd.get(), message.memory.get()
     };
     std::vector<int> bases;
+    bases.reserve(message.bases.size());
     for (const Fd& base : message.bases)
         bases.push_back(base.get());
     const std::uint32_t parts =

@@ -43,7 +43,8 @@ Result<> Volume::append_rate(BusMessage& reply) const {
     return reply.append("x", state_.rate());
 }
 Result<> Volume::append_chunks(BusMessage& reply) const {
-    return reply.append("u", state_.plan() ? state_.plan()->chunks() : 0U);
+    const auto& plan = state_.plan();
+    return reply.append("u", plan ? plan->chunks() : 0U);
 }
 Result<> Volume::append_missing_chunks(BusMessage& reply) const {
     return reply.append("u", measured_or_nothing(*this).missing_chunks);

@@ -80,9 +80,10 @@ bool Volume::lay() {
 
 bool Volume::heal() {
     const auto& measured = state_.measured();
-    if (!measured || !reserve::needs_healing(*measured)) return false;
+    const auto& plan = state_.plan();
+    if (!plan || !measured || !reserve::needs_healing(*measured)) return false;
     worker_->run<Laid>(
-        [volume = found_, plan = *state_.plan()] {
+        [volume = found_, plan = *plan] {
             Laid done{std::optional<unsigned>(), {}, {}};
             const auto report = reserve::heal(volume, plan);
             if (!report)

@@ -152,7 +152,7 @@ FaultHandler::Step FaultHandler::answer(const Fault& fault) {
         bump(counters_.source_errors);
         return retry(fault, ParkReason::Source, bytes.error());
     }
-    if (*bytes) return answer_with(fault, (*bytes)->data());
+    if (const auto& there = *bytes) return answer_with(fault, there->data());
     reads_.add(fault);
     return Step::Next;
 }

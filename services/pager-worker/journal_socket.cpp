@@ -38,6 +38,7 @@ void append(std::string& datagram, const std::string& entry) {
 
 bool send_to_journal(std::span<const std::string> entries) {
     static const Fd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!socket) return false;
     std::string datagram;
     for (const auto& entry : entries)
         append(datagram, entry);

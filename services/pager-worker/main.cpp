@@ -127,6 +127,7 @@ void tell_manager(std::string_view state) {
     std::memcpy(address.sun_path, path, length);
     if (address.sun_path[0] == '@') address.sun_path[0] = '\0';
     const Fd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    if (!socket) return;
     const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length);
     static_cast<void>(::sendto(
         socket.get(), state.data(), state.size(), MSG_NOSIGNAL,

@@ -209,6 +209,7 @@ void Manager::give_up_orphans() {
 }
 
 // By value: it may be called from what it destroys.
+// NOLINTNEXTLINE(performance-unnecessary-value-param)
 void Manager::drop_orphan(std::string id) {
     const auto orphan = orphans_.extract(id);
     if (!orphan) return;

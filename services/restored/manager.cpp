@@ -52,6 +52,7 @@ Manager::Manager(
           guard_,
           [this] {
               std::vector<Instance*> all;
+              all.reserve(instances_.size());
               for (const auto& [name, instance] : instances_)
                   all.push_back(instance.get());
               return all;

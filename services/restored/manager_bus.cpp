@@ -174,12 +174,14 @@ Result<> Manager::export_objects() {
     )));
     THAW_CHECK(keep(bus_.add_enumerator(restore1::kJobPrefix, [this] {
         std::vector<std::string> paths;
+        paths.reserve(jobs_.size());
         for (const auto& [id, job] : jobs_)
             paths.push_back(job->path());
         return paths;
     })));
     return keep(bus_.add_enumerator(restore1::kInstancePrefix, [this] {
         std::vector<std::string> paths;
+        paths.reserve(instances_.size());
         for (const auto& [name, instance] : instances_)
             paths.push_back(instance->path());
         return paths;

@@ -126,6 +126,7 @@ void RecordJob::sample() {
 
 void RecordJob::on_sample(Result<std::uint64_t> faults) {
     if (!faults) log_debug(log_fields(), "read faults: {}", faults.error().message());
+    if (!detector_) return;
     const auto now = now_monotonic();
     const auto verdict =
         detector_->observe(now, faults ? std::optional<std::uint64_t>(*faults) : std::nullopt);

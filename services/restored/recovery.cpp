@@ -17,8 +17,8 @@ void Manager::load_policy() {
     auto saved = records_.load_policy(policy_);
     if (!saved)
         log_warning("ignoring the saved policy: {}", saved.error().message());
-    else if (*saved)
-        policy_ = **saved;
+    else
+        policy_ = saved->value_or(policy_);
     const auto differs = describe_difference(policy_, policy_of(config_));
     if (!differs.empty())
         log_event(

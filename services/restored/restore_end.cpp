@@ -103,7 +103,7 @@ LogFields RestoreJob::failure_fields(const Failure& failure) const {
 
 void RestoreJob::on_undone(const Result<>& undone, const Failure& failure) {
     promises_.clear();
-    image_files_.reset();
+    image_files_ = {};
     if (!undone) {
         const Failure stop{
             .name = error::kStopFailed,
@@ -143,7 +143,7 @@ void RestoreJob::succeed(bool adopted) {
     timer_.reset();
     promises_.clear();
     // An ended job stays readable for a while; an image that is removed meanwhile shall be gone.
-    image_files_.reset();
+    image_files_ = {};
     if (!adopted) instance_.set_started(now_realtime());
     // In this order on disk: a VM that runs and whose job is not ended is proven once more, one
     // that is being restored by nobody would stay so for ever.

@@ -89,7 +89,7 @@ private:
     bool advancing_ = false;
     bool ending_ = false; // the first failure is in
     bool unit_started_ = false;
-    std::optional<image::OpenImage> image_files_;
+    image::OpenImage image_files_; // open from the preflight to the start of the unit
     Backend chosen_ = Backend::Auto;
     std::string pager_socket_;
     unsigned session_attempts_ = 0;

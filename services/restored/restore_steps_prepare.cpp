@@ -138,13 +138,13 @@ void RestoreJob::on_unit_read(const UnitState& unit) {
 
 void RestoreJob::create_session() {
     if (!make(&Made::session)) return;
-    const auto& manifest = image_files_->manifest;
+    const auto& manifest = image_files_.manifest;
     SessionRequest request{
         .name = instance(),
         .unit = instance_.unit(),
-        .memory_fd = image_files_->memory.get(),
-        .map_fd = image_files_->memory_map.get(),
-        .working_set_fd = options_.recording ? -1 : image_files_->working_set.get(),
+        .memory_fd = image_files_.memory.get(),
+        .map_fd = image_files_.memory_map.get(),
+        .working_set_fd = options_.recording ? -1 : image_files_.working_set.get(),
         .image_id = image::format_id(manifest.id),
         .image_name = image(),
         .memory_size = manifest.memory_size,
@@ -156,9 +156,9 @@ void RestoreJob::create_session() {
         .sequential_budget = options_.sequential_budget,
         .recording = options_.recording,
         .track = options_.track,
-        .layers_fd = image_files_->layers.get(),
+        .layers_fd = image_files_.layers.get(),
     };
-    for (const auto& base : image_files_->bases)
+    for (const auto& base : image_files_.bases)
         request.base_fds.push_back(base.memory.get());
     pager_ = context().pager.create_session(request, [this](Result<CreatedSession> created) {
         on_session_created(std::move(created));
@@ -219,7 +219,7 @@ void RestoreJob::write_drop_in_step() {
 
 void RestoreJob::write_settings(bool with_snapshots) {
     auto text = drop_in_text(
-        instance(), image_files_->manifest, fmt::format("{}/{}", context().images.root(), image()),
+        instance(), image_files_.manifest, fmt::format("{}/{}", context().images.root(), image()),
         !options_.shares.empty()
     );
     if (with_snapshots) text += fmt::format("BindPaths={}\n", snapshot_folder(instance()));

@@ -25,11 +25,11 @@ constexpr Microseconds kResumeLimit = 8 * kUsecPerSec;
 
 void RestoreJob::start_unit() {
     // The descriptors have done their work: the pager has its own.
-    image_files_->memory.reset();
-    image_files_->memory_map.reset();
-    image_files_->working_set.reset();
-    image_files_->layers.reset();
-    image_files_->bases.clear();
+    image_files_.memory.reset();
+    image_files_.memory_map.reset();
+    image_files_.working_set.reset();
+    image_files_.layers.reset();
+    image_files_.bases.clear();
     if (!make(&Made::unit)) return;
     // "fail": a stop that somebody has queued is not ours to replace.
     systemd_ =
@@ -76,7 +76,7 @@ void RestoreJob::await_api() {
 }
 
 void RestoreJob::load_snapshot() {
-    const auto& manifest = image_files_->manifest;
+    const auto& manifest = image_files_.manifest;
     const auto folder = fmt::format("{}/{}", context().images.root(), image());
     const LoadRequest load{
         .state_path = fmt::format("{}/{}", folder, manifest.state.name),
@@ -115,7 +115,7 @@ void RestoreJob::check_tracking() {
         auto bad = judge_reply(
             reply, "show its devices", error::kTrackingUnsupported, error::kTrackingUnsupported
         );
-        if (!bad) bad = judge_devices(image_files_->manifest.vmm, reply->body);
+        if (!bad) bad = judge_devices(image_files_.manifest.vmm, reply->body);
         if (bad)
             failed(std::move(*bad));
         else

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include <charconv>
+#include <memory>
 
 namespace thaw::ctl {
 
@@ -95,8 +96,9 @@ void check_device_open(Findings& findings) {
 
 KernelVersion parse_kernel_version(std::string_view release) {
     KernelVersion version;
-    const auto* end = release.data() + release.size();
-    const auto major = std::from_chars(release.data(), end, version.major);
+    const auto* begin = std::to_address(release.begin());
+    const auto* end = begin + release.size();
+    const auto major = std::from_chars(begin, end, version.major);
     if (major.ec == std::errc{} && major.ptr != end && *major.ptr == '.')
         (void)std::from_chars(major.ptr + 1, end, version.minor);
     return version;

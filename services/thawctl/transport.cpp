@@ -19,7 +19,7 @@ namespace {
 // How often a wait looks whether the user wants to go on.
 constexpr int kSliceMsec = 100;
 // A line of ours is short; a chatty login shell may say this much without a newline.
-constexpr std::size_t kMaxLine = 64 * 1024;
+constexpr std::size_t kMaxLine = std::size_t{64} << 10;
 // A command that was told to end gets so long, by the end of its input and then by a signal.
 constexpr Microseconds kGrace = 2 * kUsecPerSec;
 
@@ -36,6 +36,7 @@ Result<Pipe> make_pipe() {
 
 Result<pid_t> spawn(const std::vector<std::string>& words, int input, int output) {
     std::vector<char*> arguments;
+    arguments.reserve(words.size() + 1);
     for (const auto& word : words)
         arguments.push_back(const_cast<char*>(word.c_str())); // posix_spawn() does not write
     arguments.push_back(nullptr);

@@ -119,7 +119,7 @@ Result<std::string> greet(Transport& transport, const Warming& warming) {
         if (line.error().code() == ECANCELED) return std::unexpected(std::move(line).error());
         return std::unexpected(unreachable(warming.vm, line.error().message()));
     }
-    if (*line) return **line;
+    if (auto& text = *line) return std::move(*text);
     const auto end = transport.wait();
     return std::unexpected(unreachable(
         warming.vm, fmt::format(
@@ -145,15 +145,16 @@ Result<> conclude(Transport& transport, const Warming& warming, const Result<Tar
     auto line = transport.read_line(guest::kPrefix);
     if (!line && line.error().code() == ECANCELED) return std::unexpected(line.error());
     if (!line) return std::unexpected(lost(warming, line.error().message()));
-    if (!*line) {
+    const auto& word = *line;
+    if (!word) {
         const auto end = transport.wait();
         return std::unexpected(lost(warming, end ? *end : end.error().message()));
     }
     // Its clean-up is over when it has ended; the status says no more than the word.
     if (const auto end = transport.wait(); !end && end.error().code() == ECANCELED)
         return std::unexpected(end.error());
-    if (sent && **line == guest::kDone) return {};
-    return fail(EIO, "the guest of \"{}\": {}", warming.vm, **line);
+    if (sent && *word == guest::kDone) return {};
+    return fail(EIO, "the guest of \"{}\": {}", warming.vm, *word);
 }
 
 Result<WarmOutcome> warm(const Warming& warming, const std::string& label) {

@@ -103,12 +103,13 @@ Result<int> verb_image_list(const ImageArguments& arguments, const OutputOptions
             {"name", name}, {"valid", manifest.has_value()}, {"disk_bytes", disk_bytes}
         };
         if (manifest) {
+            const auto& base = manifest->base;
             table.add(
                 {name,
                  format_size(manifest->memory_size),
                  page_size_word(manifest->page_size),
                  format_size(disk_bytes),
-                 manifest->base ? manifest->base->name : "",
+                 base ? base->name : "",
                  manifest->vmm + " " + manifest->vmm_version,
                  format_timestamp(manifest->created),
                  {"ok", Color::Good}}

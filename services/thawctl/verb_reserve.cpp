@@ -201,6 +201,7 @@ Result<Released> release_by_guardian(Client& client, const ReserveArguments& arg
     if (arguments.volume.empty()) {
         THAW_TRY(const auto view, read_guard(client));
         std::vector<Candidate> candidates;
+        candidates.reserve(view.volumes.size());
         for (const auto& volume : view.volumes)
             candidates.push_back(
                 {volume.text("Id"), volume.text("MountPoint"), volume.number("HeldBytes"),

@@ -19,6 +19,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <map>
 #include <set>
@@ -56,7 +57,7 @@ nlohmann::json summary(std::vector<Microseconds> values) {
     std::sort(values.begin(), values.end());
     auto at = [&](double quantile) {
         const auto last = static_cast<double>(values.size() - 1);
-        return values[static_cast<std::size_t>(quantile * last + 0.5)];
+        return values[static_cast<std::size_t>(std::lround(quantile * last))];
     };
     return {{"p50", at(0.50)}, {"p99", at(0.99)}, {"min", values.front()}, {"max", values.back()}};
 }
@@ -167,9 +168,9 @@ private:
             note_error(name, fmt::format("{}: {}", error, text));
     }
 
-    void note_error(const std::string& name, std::string text) {
+    void note_error(const std::string& name, const std::string& text) {
         for (auto& sample : samples_)
-            if (sample.name == name) sample.error = std::move(text);
+            if (sample.name == name) sample.error = text;
     }
 
     Result<> wait_for_all() {

@@ -78,6 +78,7 @@ def check_tidy(build, deadline=None):
     return each(files, lambda f: ["clang-tidy-19", "--quiet", "-p", build.path,
                                   "--extra-arg=-Wno-unknown-warning-option",
                                   "--extra-arg=-Wno-ignored-optimization-argument",
+                                  "--extra-arg=-Wno-c99-extensions",
                                   *_ANALYZER, f], deadline)
 
 

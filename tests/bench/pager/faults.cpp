@@ -52,14 +52,14 @@ struct Kind {
 };
 
 const std::vector<Kind>& kinds() {
-    static const std::vector<Kind> kAll{
+    static const std::vector<Kind> all{
         {"floor", "", false},
         {"io_uring", "io_uring", false},
         {"io_uring_checked", "io_uring", true},
         {"epoll", "epoll", false},
         {"epoll_checked", "epoll", true},
     };
-    return kAll;
+    return all;
 }
 
 template <class Measure>

@@ -17,12 +17,12 @@ namespace {
 using namespace thaw::bench;
 
 const std::map<std::string, std::function<nlohmann::json(const Options&)>>& measures() {
-    static const std::map<std::string, std::function<nlohmann::json(const Options&)>> kAll{
+    static const std::map<std::string, std::function<nlohmann::json(const Options&)>> all{
         {"faults", measure_faults}, {"populate", measure_populate}, {"replay", measure_replay},
         {"idle", measure_idle},     {"blackout", measure_blackout}, {"fairness", measure_fairness},
         {"scale", measure_scale},
     };
-    return kAll;
+    return all;
 }
 
 } // namespace

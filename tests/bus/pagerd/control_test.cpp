@@ -202,7 +202,7 @@ TEST_F(Control, PrefetchIsSwitchedAtRunTime) {
     ));
     EXPECT_EQ(call(std::move(message)).error, "");
     EXPECT_EQ(number("a", "PrefetchRate", 't'), 1U << 30);
-    EXPECT_TRUE(until([&] { return number("a", "BytesReplay", 't') == 3 * 4096U; }));
+    EXPECT_TRUE(until([&] { return number("a", "BytesReplay", 't') == 3U * std::uint64_t{4096}; }));
 }
 
 TEST_F(Control, QuiesceIsABarrierAndFaultsAreServedBehindIt) {

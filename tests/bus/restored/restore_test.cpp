@@ -20,7 +20,7 @@ protected:
 };
 
 TEST_F(RestoreTest, HappyPathInOrder) {
-    std::string drop_in, ticket_during_start, load;
+    std::string drop_in, ticket_during_start;
     systemd_->on_call([&](const fakes::FakeCall& made) {
         if (made.member != "StartUnit") return;
         events_.push_back(fmt::format("StartUnit {} {}", made.unit, made.mode));

@@ -187,8 +187,8 @@ void put_removal(protocol::RingMessage& slot, std::uint8_t event, std::uint64_t 
 }
 
 bool is_clear(const protocol::MessageRing& ring) {
-    static const protocol::MessageRing kClear{};
-    return std::memcmp(&ring, &kClear, sizeof ring) == 0;
+    static const protocol::MessageRing clear{};
+    return std::memcmp(&ring, &clear, sizeof ring) == 0;
 }
 
 TEST(MessageRing, AppliesWhatWasReadAndClearsIt) {

@@ -28,6 +28,7 @@ struct Shell {
     const char* completion; // its file
 };
 
+// NOLINTNEXTLINE(readability-identifier-naming): googletest's
 void PrintTo(const Shell& shell, std::ostream* out) {
     *out << shell.name;
 }
