@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -125,14 +126,15 @@ Result<WorkingSetTable> parse_working_set(
     THAW_TRY(const std::uint64_t size, working_set_table_size(bytes, of, file_size));
     if (bytes.size() < size) return fail(EBADMSG, "working-set: changed while it was read");
     WorkingSetTable table;
-    const std::byte* at = bytes.data();
-    std::memcpy(&table.header, at, sizeof table.header);
-    at += sizeof table.header;
+    const auto take = [&bytes](std::span<std::byte> part) { // may be empty, which memcpy() may not
+        std::ranges::copy(bytes.first(part.size()), part.begin());
+        bytes = bytes.subspan(part.size());
+    };
+    take(std::as_writable_bytes(std::span(&table.header, 1)));
     table.runs.resize(table.header.run_count);
-    std::memcpy(table.runs.data(), at, std::span(table.runs).size_bytes());
-    at += std::span(table.runs).size_bytes();
+    take(std::as_writable_bytes(std::span(table.runs)));
     table.segments.resize(segments_of(table.header));
-    std::memcpy(table.segments.data(), at, std::span(table.segments).size_bytes());
+    take(std::as_writable_bytes(std::span(table.segments)));
     if (working_set_checksum(table) != table.header.checksum)
         return fail(EBADMSG, "working-set: damaged (checksum mismatch)");
     THAW_CHECK(check_runs(table));

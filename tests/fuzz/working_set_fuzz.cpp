@@ -27,13 +27,12 @@ void mend(std::vector<std::byte>& bytes) {
     table.segments.resize((header.data_pages + header.segment_pages - 1) / header.segment_pages);
     header.data_offset = 4096;
     bytes.resize(header.data_offset + header.data_pages * 4096);
-    std::memcpy(
-        table.runs.data(), bytes.data() + sizeof header, std::span(table.runs).size_bytes()
-    );
-    std::memcpy(
-        table.segments.data(), bytes.data() + sizeof header + std::span(table.runs).size_bytes(),
-        std::span(table.segments).size_bytes()
-    );
+    // Not memcpy(): either may be empty.
+    const auto runs = std::as_writable_bytes(std::span(table.runs));
+    const auto segments = std::as_writable_bytes(std::span(table.segments));
+    const auto rest = std::span(bytes).subspan(sizeof header);
+    std::ranges::copy(rest.first(runs.size()), runs.begin());
+    std::ranges::copy(rest.subspan(runs.size(), segments.size()), segments.begin());
     header.checksum = image::working_set_checksum(table);
     std::memcpy(bytes.data(), &header, sizeof header);
 }

@@ -1,88 +1,13 @@
 // SPDX-License-Identifier: MIT
-// Guest RAM of 2 MiB pages. The pool of huge pages is raised for the time of the test only; a
-// child process puts it back even when the test is killed.
+// Guest RAM of 2 MiB pages.
+#include "fakes/huge_pages.hpp"
 #include "page_content.hpp"
 #include "test_support.hpp"
-
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/wait.h>
-
-#include <csignal>
-#include <fstream>
 
 using namespace thaw::standin;
 using namespace thaw::standin::test;
 
 namespace {
-
-constexpr const char* pool_path = "/proc/sys/vm/nr_hugepages";
-constexpr const char* lock_path = "/run/lock/thaw-hugepages.lock";
-
-long read_pool() {
-    long pages = -1;
-    std::ifstream(pool_path) >> pages;
-    return pages;
-}
-
-class HugePages {
-public:
-    explicit HugePages(long wanted) {
-        lock_.reset(::open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0644));
-        if (!lock_ || ::flock(lock_.get(), LOCK_EX) != 0) {
-            reason_ = std::string("cannot lock ") + lock_path;
-            return;
-        }
-        const long before = read_pool();
-        if (before < 0 || !start_guard(before)) {
-            reason_ = "cannot guard the pool of huge pages";
-            return;
-        }
-        std::ofstream(pool_path) << before + wanted;
-        if (read_pool() < before + wanted) {
-            reason_ = "no memory for huge pages";
-        }
-    }
-    ~HugePages() {
-        alive_.reset();
-        if (guard_ > 0) {
-            ::waitpid(guard_, nullptr, 0);
-        }
-    }
-    HugePages(const HugePages&) = delete;
-    HugePages& operator=(const HugePages&) = delete;
-    const std::string& reason() const { return reason_; }
-
-private:
-    /// The guard shares the lock, waits for the end of the pipe (close or death of this process)
-    /// and writes the old size.
-    bool start_guard(long before) {
-        int ends[2];
-        if (::pipe2(ends, O_CLOEXEC) != 0) {
-            return false;
-        }
-        guard_ = ::fork();
-        if (guard_ == 0) {
-            ::setsid();
-            std::signal(SIGINT, SIG_IGN);
-            std::signal(SIGTERM, SIG_IGN);
-            ::close(ends[1]);
-            char byte = 0;
-            while (::read(ends[0], &byte, 1) > 0) {
-            }
-            const int pool = ::open(pool_path, O_WRONLY | O_CLOEXEC);
-            const std::string text = std::to_string(before);
-            ::_exit(::write(pool, text.data(), text.size()) < 0 ? 1 : 0);
-        }
-        ::close(ends[0]);
-        alive_.reset(ends[1]);
-        return guard_ > 0;
-    }
-
-    Fd lock_, alive_;
-    pid_t guard_ = -1;
-    std::string reason_;
-};
 
 class Huge : public testing::Test {
 protected:
@@ -92,7 +17,7 @@ protected:
         }
         make_image(directory_, {"--page-size", "2097152"}, 32);
     }
-    HugePages pool_{20};
+    thaw::fakes::HugePages pool_{20};
     WorkDirectory directory_;
 };
 

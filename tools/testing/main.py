@@ -14,12 +14,14 @@ from meson import SOURCE_ROOT, BuildFolder
 from outcome import Outcome, failure, total
 
 DEFAULT = ("unit", "bus", "disk", "integration")
-ALL = ("static", "format", "unit", "bus", "disk", "integration", "fault", "guests", "sanitizers", "fuzz",
-       "tidy")
+ALL = ("static", "format", "unit", "bus", "disk", "integration", "fault", "guests", "fuzz",
+       "sanitizers", "tidy")
 # They wait for timers rather than for a processor.
 _BUS_PROCESSES = 4
 _SANITIZER_ENV = {
-    "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:abort_on_error=1",
+    # Who dies of SIGBUS is to die of it, as without a sanitizer.
+    "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:abort_on_error=1:"
+                    "handle_sigbus=0",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
 }
 
@@ -27,17 +29,20 @@ _SANITIZER_ENV = {
 class Suites:
     """One method per suite, each returning an Outcome."""
 
-    def __init__(self, soak, thorough, deadline):
+    def __init__(self, soak, thorough, deadline, second_try):
         self.soak = soak
+        self.second_try = second_try
         self.thorough = thorough
         self.deadline = deadline
         # The debug information costs a third of the time to build, -O2 a quarter against -O1,
         # headers that are parsed for each file a quarter; with sanitizers -O1 costs half.
         quick = ["-Dwerror=true", "-Dtests=true", "-Ddebug=false", "-Doptimization=1"]
-        self.gcc = BuildFolder("build", [*quick, "-Dprecompiled_headers=true"])
+        self.gcc = BuildFolder("build", [*quick, "-Dprecompiled_headers=true"],
+                               second_try=second_try)
         self.sanitized = BuildFolder("build-sanitizers",
                                      [*quick, "-Dprecompiled_headers=true", "-Dsanitizers=true",
-                                      "-Doptimization=0", "-Ddocs=false"], multiplier=5)
+                                      "-Doptimization=0", "-Ddocs=false"], multiplier=5,
+                                     second_try=second_try)
         # Not built: clang-tidy needs the commands. Without the precompiled header, so that a
         # missing #include is an error.
         self.tidied = BuildFolder("build-tidy", ["-Dtests=true", "-Ddocs=false"])
@@ -84,6 +89,8 @@ class Suites:
                    "--jobs", "2", *arguments]
         if self.thorough:
             command.append("--thorough")
+        if self.second_try:
+            command.append("--second-try")
         if self.soak:
             command += ["--soak", "--timeout", "3600"]
         return _run_and_count(command)
@@ -150,6 +157,9 @@ def parse(arguments):
     parser.add_argument("--minutes", type=float, metavar="N",
                         help="begin nothing after that time; what was left out is said and counts "
                              "as skipped")
+    parser.add_argument("--second-try", action="store_true",
+                        help="what fails is run once more, and passes if it passes then: for "
+                             "machines that others use as well; what needed it is listed")
     parser.add_argument("--no-bootstrap", action="store_true",
                         help="do not look for missing packages first")
     return parser.parse_args(arguments)
@@ -161,7 +171,7 @@ def main(arguments):
     # The default action would skip the clean-up of labs.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     deadline = time.monotonic() + 60 * options.minutes if options.minutes else None
-    suites = Suites(options.soak, options.all, deadline)
+    suites = Suites(options.soak, options.all, deadline, options.second_try)
     outcomes = {}
     for name in _names(options):
         print(f"\n==== suite {name}")
@@ -177,6 +187,8 @@ def main(arguments):
     print("\n==== summary")
     for name, outcome in outcomes.items():
         print(f"{name:12} {outcome.seconds:6.0f} s  {outcome}")
+    for name in suites.gcc.tried_again + suites.sanitized.tried_again:
+        print(f"passed at the second try: {name}")
     everything = total(outcomes.values())
     print(f"{'all':12} {everything.seconds:6.0f} s\n")
     print(everything)

@@ -18,7 +18,9 @@ SOURCE_ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..
 class BuildFolder:
     """One configured build: made when it is first asked for, built once per run."""
 
-    def __init__(self, name, options=(), compiler=("gcc", "g++"), multiplier=1, targets=()):
+    def __init__(self, name, options=(), compiler=("gcc", "g++"), multiplier=1, targets=(),
+                 second_try=False):
+        self.second_try = second_try
         self.path = os.path.join(SOURCE_ROOT, name)
         self.options = list(options)
         self.compiler = compiler
@@ -26,6 +28,8 @@ class BuildFolder:
         self.targets = list(targets)  # none: everything
         self._configured = None
         self._built = None
+        self._left = []  # what tests did not remove
+        self.tried_again = []  # tests that only passed then
 
     def _environment(self):
         c, cxx = self.compiler
@@ -92,17 +96,36 @@ class BuildFolder:
                    "--timeout-multiplier", str(self.multiplier)]
         if processes is not None:
             command += ["--num-processes", str(processes)]
+        entries = self._run(command, suite, env)
+        again = [e["name"].split(" / ")[-1] for e in entries or () if not _is_well(e)]
+        if again and self.second_try:
+            print(f"==== suite {suite}: a second try of {' '.join(again)}")
+            second = self._run([*command, *again], suite, env)
+            if second is None:
+                return failure()
+            entries = [e for e in entries if _is_well(e)] + second
+            self.tried_again += [e["name"] for e in second if _is_well(e)]
+        outcome = _count(entries)
+        if self._left:
+            print(f"suite {suite} left behind: {' '.join(self._left)}")
+            outcome.failed += 1
+        self._left = []
+        return outcome
+
+    def _run(self, command, suite, env):
+        """Entries of meson's log; None if there is none."""
         with _temporary_folder() as folder:
             done = subprocess.run(command, env=dict(os.environ, TMPDIR=folder, **(env or {})),
                                   check=False)
-            left = sorted(os.listdir(folder))
-        outcome = _count(os.path.join(self.path, "meson-logs", f"log-{suite}.json"))
-        if done.returncode != 0 and outcome.failed == 0:
-            outcome.failed = 1
-        if left:
-            print(f"suite {suite} left behind: {' '.join(left)}")
-            outcome.failed += 1
-        return outcome
+            self._left += sorted(os.listdir(folder))
+        try:
+            with open(os.path.join(self.path, "meson-logs", f"log-{suite}.json"),
+                      encoding="utf-8") as file:
+                entries = [json.loads(line) for line in file]
+        except (OSError, ValueError):
+            return None
+        # meson itself failed.
+        return None if done.returncode != 0 and all(map(_is_well, entries)) else entries
 
 
 @contextlib.contextmanager
@@ -113,14 +136,15 @@ def _temporary_folder():
         yield folder
 
 
-def _count(log):
+def _is_well(entry):
+    return entry["result"] in ("OK", "EXPECTEDFAIL", "SKIP")
+
+
+def _count(entries):
     """Sum meson's log: each case of a googletest program, each other program as one test."""
-    outcome = Outcome()
-    try:
-        with open(log, encoding="utf-8") as file:
-            entries = [json.loads(line) for line in file]
-    except (OSError, ValueError):
+    if entries is None:
         return failure()
+    outcome = Outcome()
     for entry in entries:
         cases = Counter(word.strip() for word in
                         re.findall(r"^\[ +(OK|FAILED|SKIPPED) +\] .* \(\d+ ms\)$",
@@ -128,7 +152,7 @@ def _count(log):
         result = entry["result"]
         if not cases:
             cases[{"OK": "OK", "EXPECTEDFAIL": "OK", "SKIP": "SKIPPED"}.get(result, "FAILED")] = 1
-        elif result not in ("OK", "EXPECTEDFAIL", "SKIP") and not cases["FAILED"]:
+        elif not _is_well(entry) and not cases["FAILED"]:
             cases["FAILED"] = 1  # it crashed, hung, or its sanitizer spoke
         outcome.passed += cases["OK"]
         outcome.failed += cases["FAILED"]

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""The machine's pool of 2 MiB pages: raised under a lock, put back afterwards."""
+"""The machine's pool of 2 MiB pages: raised under a lock, put back afterwards, also when this is
+killed."""
 
 import contextlib
 import fcntl
+import subprocess
 
 _POOL = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
-_LOCK = "/run/thaw-hugepages.lock"
+_LOCK = "/run/lock/thaw-hugepages.lock"
 
 
 def _read():
@@ -28,8 +30,13 @@ def hugepages(count):
         except FileNotFoundError:
             yield False
             return
+        # It shares the lock and waits for the end of its input.
+        guard = subprocess.Popen(  # pylint: disable=consider-using-with
+            ["sh", "-c", f"trap '' INT TERM; cat >/dev/null; echo {before} >{_POOL}"],
+            stdin=subprocess.PIPE, start_new_session=True, pass_fds=(lock.fileno(),))
         try:
             _write(before + count)
             yield _read() >= before + count
         finally:
-            _write(before)
+            guard.stdin.close()
+            guard.wait()

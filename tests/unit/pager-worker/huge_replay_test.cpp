@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Recording, replay and Complete with 2 MiB pages.
 
+#include "core/file.hpp"
 #include "huge_fixture.hpp"
 #include "replay_fixture.hpp"
 
@@ -186,8 +187,8 @@ TEST_P(HugeReplay, AnEmptyPoolIsWaitedFor) {
     Broker broker(image, guest, replay_options(GetParam(), Fd(), 0));
     auto worker = broker.start_ready();
     EXPECT_EQ(wrong_in(guest, 3), 0U);
-    const std::uint64_t count = read_number(kCount);
-    write_number(kCount, count - (kHugePages - 1)); // the one in use stays
+    const long count = fakes::HugePages::size();
+    fakes::HugePages::resize(count - static_cast<long>(kHugePages - 1)); // the one in use stays
     broker.memory().request_populate(true);
     Broker::attend(worker);
     for (int kill = 0; kill < 5; ++kill) {
@@ -198,7 +199,7 @@ TEST_P(HugeReplay, AnEmptyPoolIsWaitedFor) {
     EXPECT_FALSE(worker.receive(ControlType::Complete, milliseconds(200)));
     for (std::uint64_t huge = 0; huge < kHugePages; ++huge)
         EXPECT_EQ(broker.memory().is_present(huge * kPerHuge), huge == 3) << huge;
-    write_number(kCount, count);
+    fakes::HugePages::resize(count);
     ASSERT_TRUE(worker.receive(ControlType::Complete));
     worker.kill();
     guest.unregister();

@@ -96,11 +96,11 @@ TEST_P(Huge, AnEmptyPoolIsWaitedFor) {
     const Guest guest(kLayout);
     Broker broker(image, guest, options());
     auto worker = broker.start_ready();
-    const std::uint64_t count = read_number(kCount);
-    write_number(kCount, count - kHugePages);
+    const long count = fakes::HugePages::size();
+    fakes::HugePages::resize(count - static_cast<long>(kHugePages));
     std::thread thread([&] { EXPECT_TRUE(TestImage::matches(guest.address(7), 7)); });
     EXPECT_TRUE(eventually([&] { return broker.counters().retries > 2; }));
-    write_number(kCount, count);
+    fakes::HugePages::resize(count);
     thread.join();
     EXPECT_EQ(broker.state().failure.reason, 0U);
 }

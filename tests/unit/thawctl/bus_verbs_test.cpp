@@ -229,7 +229,8 @@ TEST_F(BusVerbs, DoctorFindsTheManagerAndMissesSystemd) {
     std::map<std::string, std::string> verdicts;
     for (const auto& finding : nlohmann::json::parse(result.out)) {
         verdicts[finding["check"]] = finding["verdict"];
-        EXPECT_TRUE(finding["verdict"] != "failed" || !finding["remedy"].get<std::string>().empty()) << finding;
+        EXPECT_TRUE(finding["verdict"] != "failed" || !finding["remedy"].get<std::string>().empty())
+            << finding;
     }
     EXPECT_EQ(verdicts["bus"], "ok");
     EXPECT_EQ(verdicts["bus.org.thaw.restore1"], "ok");
