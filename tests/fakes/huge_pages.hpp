@@ -24,7 +24,7 @@ public:
     explicit HugePages(long wanted) {
         lock_ = ::open(kLock, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
         if (lock_ < 0 || ::flock(lock_, LOCK_EX) != 0) {
-            reason_ = std::string("cannot lock ") + kLock;
+            reason_ = "cannot lock the pool of huge pages";
             return;
         }
         const long before = read(kPool);
