@@ -186,27 +186,12 @@ TEST_F(Survival, WhatIsStoredIsCountedWell) {
     EXPECT_TRUE(check_pages(living, 0, kPages));
 }
 
-// Half of a session is held for its VMM's sake, and no longer.
-TEST_F(Survival, AnOrphanGoesWithItsVmm) {
-    write_config("AdoptionTimeoutSec=100ms");
-    start_daemon();
-    auto vmm = serve("a");
-    const auto worker = number("a", "WorkerPID");
-    ::kill(static_cast<pid_t>(worker), SIGSTOP); // as in BothDie
-    kill_daemon();
-    ::kill(static_cast<pid_t>(worker), SIGKILL);
-    keeper_->remove_role(".session");
-    start_daemon();
-    fakes::run_for(*loop_, 500 * kUsecPerMsec);
-    EXPECT_EQ(keeper_->count(".uffd"), 1U);
-    vmm.check_pages(0, 1); // waits; zeros would be wrong
-    EXPECT_FALSE(answer(vmm, 200 * kUsecPerMsec));
-    vmm.kill();
-    EXPECT_TRUE(until([&] { return keeper_->stored().empty(); })) << keeper_->stored().size();
-}
+// Half of a session is held for its VMM's sake, and no longer: its pidfd tells when that is, and
+// where that is what was lost, the memory itself is asked.
+class Orphans : public Survival, public ::testing::WithParamInterface<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Lost, Orphans, ::testing::Values(".session", ".vmm"));
 
-// Without its pidfd nothing tells when the VMM ends; the memory itself is asked.
-TEST_F(Survival, AnOrphanWithoutAPidfdGoesWithItsVmmToo) {
+TEST_P(Orphans, GoWithTheirVmm) {
     write_config("AdoptionTimeoutSec=100ms");
     start_daemon();
     auto vmm = serve("a");
@@ -214,7 +199,7 @@ TEST_F(Survival, AnOrphanWithoutAPidfdGoesWithItsVmmToo) {
     ::kill(static_cast<pid_t>(worker), SIGSTOP); // as in BothDie
     kill_daemon();
     ::kill(static_cast<pid_t>(worker), SIGKILL);
-    keeper_->remove_role(".vmm");
+    keeper_->remove_role(GetParam());
     start_daemon();
     fakes::run_for(*loop_, 500 * kUsecPerMsec);
     EXPECT_EQ(keeper_->count(".uffd"), 1U);

@@ -13,20 +13,10 @@ using protocol::ReplayReason;
 using protocol::ReplayState;
 using std::chrono::milliseconds;
 
-constexpr std::uint64_t kSize = 16 << 20;
-constexpr std::uint64_t kPages = kSize / kPage;
+constexpr std::uint64_t kSize = kReplaySize;
+constexpr std::uint64_t kPages = kReplayPages;
 
-std::vector<std::uint32_t> scattered() {
-    return scattered_runs(kPages);
-}
-
-class Ahead : public ::testing::TestWithParam<const char*> {
-protected:
-    BrokerOptions options(Fd working_set, std::uint32_t flags = protocol::kFlagPrefetch) const {
-        return replay_options(GetParam(), std::move(working_set), flags);
-    }
-    HangGuard guard_{60};
-};
+class Ahead : public ReplayTest {};
 INSTANTIATE_TEST_SUITE_P(Engines, Ahead, ::testing::Values(THAW_TEST_ENGINES));
 
 // ---- recording -------------------------------------------------------------------------------

@@ -11,6 +11,9 @@
 
 namespace thaw::test {
 
+inline constexpr std::uint64_t kReplaySize = 16 << 20;
+inline constexpr std::uint64_t kReplayPages = kReplaySize / kPage;
+
 // Runs of three pages out of `page_count`, in no order.
 inline std::vector<std::uint32_t> scattered_runs(std::uint64_t page_count, std::uint64_t seed = 1) {
     std::vector<std::uint32_t> runs(page_count / 8);
@@ -40,6 +43,15 @@ inline void expect_replay_end(
     EXPECT_EQ(message->replay_ended.state, state);
     EXPECT_EQ(message->replay_ended.reason, reason);
 }
+
+class ReplayTest : public ::testing::TestWithParam<const char*> {
+protected:
+    static std::vector<std::uint32_t> scattered() { return scattered_runs(kReplayPages); }
+    BrokerOptions options(Fd working_set, std::uint32_t flags = protocol::kFlagPrefetch) const {
+        return replay_options(GetParam(), std::move(working_set), flags);
+    }
+    HangGuard guard_{60};
+};
 
 // How many pages of the guest are not the image's; looking at them faults them in.
 inline std::uint64_t count_wrong_pages(const Guest& guest, std::uint64_t page_count) {

@@ -21,22 +21,14 @@ using protocol::ReplayReason;
 using protocol::ReplayState;
 using std::chrono::milliseconds;
 
-constexpr std::uint64_t kSize = 16 << 20;
-constexpr std::uint64_t kPages = kSize / kPage;
+constexpr std::uint64_t kSize = kReplaySize;
+constexpr std::uint64_t kPages = kReplayPages;
 
-std::vector<std::uint32_t> scattered() {
-    return scattered_runs(kPages);
-}
-
-class Replay : public ::testing::TestWithParam<const char*> {
+class Replay : public ReplayTest {
 protected:
-    BrokerOptions options(Fd working_set, std::uint32_t flags = protocol::kFlagPrefetch) const {
-        return replay_options(GetParam(), std::move(working_set), flags);
-    }
     static std::uint64_t wrong_pages(const Guest& guest) {
         return count_wrong_pages(guest, kPages);
     }
-    HangGuard guard_{60};
 };
 INSTANTIATE_TEST_SUITE_P(Engines, Replay, ::testing::Values(THAW_TEST_ENGINES));
 
