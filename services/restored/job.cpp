@@ -2,22 +2,17 @@
 #include "job.hpp"
 
 #include "api/restore1.hpp"
+#include "core/text.hpp"
 #include "manager.hpp"
 #include "vm_fields.hpp"
-
-#include <charconv>
 
 namespace thaw::restore {
 
 std::uint32_t job_id_of_path(std::string_view path) {
-    const std::string_view prefix = restore1::kJobPrefix;
+    const auto prefix = fmt::format("{}/_", restore1::kJobPrefix);
     if (!path.starts_with(prefix)) return 0;
-    path.remove_prefix(prefix.size());
-    if (!path.starts_with("/_")) return 0;
-    path.remove_prefix(2);
-    std::uint32_t id = 0;
-    const auto [end, bad] = std::from_chars(path.data(), path.data() + path.size(), id);
-    return bad == std::errc{} && end == path.data() + path.size() ? id : 0;
+    const auto id = parse_unsigned(path.substr(prefix.size()), UINT32_MAX);
+    return static_cast<std::uint32_t>(id.value_or(0));
 }
 
 Job::Job(const Context& context, const JobRecord& record, std::string instance, std::string image)
