@@ -144,5 +144,7 @@ inline constexpr std::string_view kShareLimitRaised = "99b719901ca60b64d4a658e03
 inline constexpr std::string_view kShareLeftover = "e1db24be67c645b883296b82b4b1b0ca";
 // The unit that makes a guest drop its caches did not do it.
 inline constexpr std::string_view kShareHookFailed = "b298680a054d4144a90aecfda09f8b94";
+// A remote source could not be read.
+inline constexpr std::string_view kFetchFailed = "3a5cb35afbb94df98858834826f79052";
 
 } // namespace thaw::message_id
