@@ -135,7 +135,7 @@ void FetchClient::cancel(std::uint64_t id) {
     if (found == requests_.end() || found->second.canceled) return;
     found->second.canceled = true;
     cancels_.push_back(id);
-    if (auto armed = pump_.rearm(0); !armed) lost(armed.error().message());
+    (void)pump_.rearm(0);
 }
 
 // Brings the connection and the queues forward as far as they go without waiting.
@@ -232,21 +232,20 @@ Result<> FetchClient::handle(FetchMessage message) {
     if (found == requests_.end() || !found->second.sent)
         return fail(EBADMSG, "thaw-fetchd speaks of a request that it does not have");
     auto& request = found->second;
+    const auto landed = request.base + message.landed;
+    const bool fetches = request.message.type == FetchType::Fetch;
+    if (fetches && (message.landed > request.length - request.base || landed < request.landed))
+        return fail(EBADMSG, "thaw-fetchd reports progress that cannot be");
+    if (fetches) request.landed = landed;
     if (message.type == FetchType::Progress) {
-        const auto landed = request.base + message.landed;
-        if (message.landed > request.length - request.base || landed < request.landed)
-            return fail(EBADMSG, "thaw-fetchd reports progress that cannot be");
-        if (landed == request.landed) return {};
-        request.landed = landed;
-        if (!request.on_progress) return {};
-        // A copy: the callback may cancel, but the request itself stays until its end.
-        request.on_progress(landed);
+        // The callback may cancel; the request itself stays until its end.
+        if (request.on_progress) request.on_progress(landed);
         return {};
     }
     if (message.type != FetchType::Done && message.type != FetchType::Failed)
         return fail(EBADMSG, "thaw-fetchd sent a client's message");
-    if (message.type == FetchType::Done && request.message.type == FetchType::Fetch)
-        request.landed = request.length;
+    if (message.type == FetchType::Done && fetches && landed != request.length)
+        return fail(EBADMSG, "thaw-fetchd says done, and it is not");
     --sent_;
     finish(message.id, end_of(message));
     if (!waiting_.empty()) THAW_CHECK(pump_.rearm(0));

@@ -91,7 +91,6 @@ Failure failure_of(CURLcode code, const Transfer& transfer) {
     case CURLE_AUTH_ERROR:
         return failure(FetchError::Credentials, EACCES, false, std::move(text));
     case CURLE_URL_MALFORMAT:
-    case CURLE_UNSUPPORTED_PROTOCOL:
         return failure(FetchError::Invalid, EINVAL, false, std::move(text));
     case CURLE_OUT_OF_MEMORY:
         return failure(FetchError::Unreachable, ENOMEM, true, std::move(text));
