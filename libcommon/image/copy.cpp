@@ -2,7 +2,7 @@
 
 #include "image/copy.hpp"
 
-#include "core/file.hpp"
+#include "image/range_copier.hpp"
 
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <vector>
 
 namespace thaw::image {
 
@@ -19,7 +18,6 @@ namespace {
 
 // One step: bounds how long a cancellation waits.
 constexpr std::uint64_t kStep = 16 << 20;
-constexpr std::size_t kBuffer = 1 << 20;
 
 struct Extent {
     std::uint64_t start;
@@ -41,50 +39,6 @@ Result<Extent> next_data(int fd, std::uint64_t from, std::uint64_t total) {
     };
 }
 
-bool means_unsupported(int error) {
-    return error == EXDEV || error == EINVAL || error == EOPNOTSUPP || error == ENOSYS ||
-           error == EPERM;
-}
-
-class Copier {
-public:
-    Copier(int source, int target) : source_(source), target_(target) {}
-
-    // At most `count` bytes at `offset`; how many.
-    Result<std::uint64_t> step(std::uint64_t offset, std::uint64_t count) {
-        if (in_kernel_) {
-            auto in = static_cast<off_t>(offset);
-            auto out = static_cast<off_t>(offset);
-            const auto n = copy_file_range(source_, &in, target_, &out, count, 0);
-            if (n > 0) return static_cast<std::uint64_t>(n);
-            // 0 is the end of the file, or a file system that has no such call and does not say so.
-            if (n < 0 && !means_unsupported(errno)) return fail_errno(errno, "copy");
-            in_kernel_ = false;
-        }
-        return through_buffer(offset, count);
-    }
-
-private:
-    Result<std::uint64_t> through_buffer(std::uint64_t offset, std::uint64_t count) {
-        if (buffer_.empty()) buffer_.resize(kBuffer);
-        const auto part = std::span(buffer_).first(std::min<std::uint64_t>(count, buffer_.size()));
-        THAW_CHECK(pread_exact(source_, part, offset));
-        for (std::size_t at = 0; at < part.size();) {
-            const auto n =
-                pwrite(target_, &part[at], part.size() - at, static_cast<off_t>(offset + at));
-            if (n < 0 && errno == EINTR) continue;
-            if (n < 0) return fail_errno(errno, "write");
-            at += static_cast<std::size_t>(n);
-        }
-        return part.size();
-    }
-
-    int source_;
-    int target_;
-    bool in_kernel_ = true;
-    std::vector<std::byte> buffer_;
-};
-
 } // namespace
 
 Result<> copy_file(
@@ -98,12 +52,13 @@ Result<> copy_file(
 
     if (ioctl(target, FICLONE, source) < 0) {
         if (ftruncate(target, static_cast<off_t>(total)) < 0) return fail_errno(errno, "set size");
-        Copier copier(source, target);
+        RangeCopier copier(source, target);
         for (std::uint64_t at = 0; at < total;) {
             THAW_TRY(const auto data, next_data(source, at, total));
             for (at = data.start; at < data.end;) {
-                THAW_TRY(const auto n, copier.step(at, std::min(kStep, data.end - at)));
-                at += n;
+                const std::uint64_t length = std::min(kStep, data.end - at);
+                THAW_CHECK(copier.copy(at, at, length));
+                at += length;
                 if (!tell(at)) return fail(ECANCELED, "canceled");
             }
         }

@@ -6,6 +6,7 @@
 #include "core/text.hpp"
 #include "image/listing.hpp"
 #include "image/memory_map.hpp"
+#include "image/range_copier.hpp"
 
 #include <xxhash.h>
 
@@ -89,17 +90,6 @@ write_record(int directory, const char* name, std::span<const std::byte> content
     return FileRecord{
         name, content.size(), digest_hex(XXH3_128bits(content.data(), content.size()))
     };
-}
-
-Result<> write_at(int fd, std::span<const std::byte> bytes, std::uint64_t offset) {
-    while (!bytes.empty()) {
-        const auto n = pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return fail_errno(errno, "write the memory file");
-        bytes = bytes.subspan(static_cast<std::size_t>(n));
-        offset += static_cast<std::uint64_t>(n);
-    }
-    return {};
 }
 
 // Fills the memory file of a difference and describes it.
