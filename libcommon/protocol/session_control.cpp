@@ -3,6 +3,7 @@
 // What broker and worker tell each other through the session memory beyond the fault path: the
 // broker's wishes, the pages that are in, the order of first touches.
 
+#include "protocol/chunk_map.hpp"
 #include "protocol/session_memory.hpp"
 
 #include <algorithm>
@@ -158,6 +159,24 @@ std::vector<std::uint32_t> SessionMemory::touches() const {
         pages.push_back(page);
     }
     return pages;
+}
+
+// nullptr: there is no such chunk.
+std::atomic<std::uint32_t>* SessionMemory::chunk_uses(std::uint64_t chunk) const noexcept {
+    const std::uint64_t chunks = (info_.memory_size + kChunkSize - 1) / kChunkSize;
+    if ((info_.flags & kFlagChunked) == 0 || chunk >= chunks) return nullptr;
+    std::byte* base = base_ + chunk_use_offset(info_.memory_size, info_.flags);
+    return std::launder(reinterpret_cast<std::atomic<std::uint32_t>*>(base)) + chunk;
+}
+
+void SessionMemory::note_chunk_use(std::uint64_t chunk, std::uint64_t now_ns) noexcept {
+    if (auto* use = chunk_uses(chunk))
+        use->store(static_cast<std::uint32_t>(now_ns >> kChunkUseShift), kRelaxed);
+}
+
+std::uint32_t SessionMemory::chunk_use(std::uint64_t chunk) const noexcept {
+    const auto* use = chunk_uses(chunk);
+    return use == nullptr ? 0 : use->load(kRelaxed);
 }
 
 } // namespace thaw::protocol

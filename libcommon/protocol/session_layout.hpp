@@ -13,6 +13,7 @@
 //           dirty bitmap    the same; each of these begins at a page boundary
 //           present bitmap  the same: pages that a worker installed or found there
 //           touch log       recording sessions only: 4 KiB page indices in order of first touch
+//           chunk uses      remote images only: when each chunk was read last
 //
 // Whoever maps it treats every byte as hostile: the other side may have been taken over, and it may
 // change at any time. Numbers are little-endian host order; both ends run on one machine.
@@ -44,7 +45,9 @@ enum class LossPolicy : std::uint32_t {
 inline constexpr std::uint32_t kFlagPrefetch = 1U << 0;  // SessionControl::prefetch begins as 1
 inline constexpr std::uint32_t kFlagRecording = 1U << 1; // there is a touch log; no prefetch
 inline constexpr std::uint32_t kFlagUnchecked = 1U << 2; // page checksums switched off
-inline constexpr std::uint32_t kKnownFlags = kFlagPrefetch | kFlagRecording | kFlagUnchecked;
+inline constexpr std::uint32_t kFlagChunked = 1U << 3;   // the memory is a chunk cache's
+inline constexpr std::uint32_t kKnownFlags =
+    kFlagPrefetch | kFlagRecording | kFlagUnchecked | kFlagChunked;
 
 struct SessionHeader {
     std::uint64_t magic;
@@ -260,6 +263,9 @@ struct SessionState {
     CopyRecord last_copy;
     alignas(64) FailureRecord failure;
     alignas(64) SessionCounters counters;
+    // The chunk + 1 of a remote image that is being read now; 0: none (see chunk_map.hpp). What a
+    // dead worker left is the broker's to clear, once it is proven dead.
+    alignas(64) std::atomic<std::uint64_t> used_chunk;
 };
 
 // ---- what the broker wants -------------------------------------------------------------------
@@ -316,9 +322,21 @@ constexpr std::size_t touch_log_bytes(std::uint64_t memory_size) {
     const std::uint64_t bytes = memory_size / kBitPage * sizeof(std::uint32_t);
     return static_cast<std::size_t>((bytes + kSessionPage - 1) / kSessionPage * kSessionPage);
 }
-constexpr std::size_t session_bytes(std::uint64_t memory_size, std::uint32_t flags) {
+// What a chunk use counts in: 8.4 ms, so that it wraps around after more than a year.
+inline constexpr unsigned kChunkUseShift = 23;
+// Bytes of the chunk uses: one number per 4 MiB, whole pages.
+constexpr std::size_t chunk_use_bytes(std::uint64_t memory_size) {
+    constexpr std::uint64_t kChunk = 4 << 20;
+    const std::uint64_t bytes = (memory_size + kChunk - 1) / kChunk * sizeof(std::uint32_t);
+    return static_cast<std::size_t>((bytes + kSessionPage - 1) / kSessionPage * kSessionPage);
+}
+constexpr std::size_t chunk_use_offset(std::uint64_t memory_size, std::uint32_t flags) {
     const std::size_t bitmaps = kBitmapOffset + 3 * bitmap_bytes(memory_size);
     return bitmaps + ((flags & kFlagRecording) != 0 ? touch_log_bytes(memory_size) : 0);
+}
+constexpr std::size_t session_bytes(std::uint64_t memory_size, std::uint32_t flags) {
+    return chunk_use_offset(memory_size, flags) +
+           ((flags & kFlagChunked) != 0 ? chunk_use_bytes(memory_size) : 0);
 }
 
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);

@@ -121,6 +121,11 @@ public:
     // Copy of the touch log so far; indices beyond the memory are dropped, so are repeated ones.
     std::vector<std::uint32_t> touches() const;
 
+    // Sessions of remote images: when a chunk (4 MiB) was read last, in units of
+    // 2^kChunkUseShift ns. The worker notes it, 0 for chunks and sessions that have none.
+    void note_chunk_use(std::uint64_t chunk, std::uint64_t now_ns) noexcept;
+    std::uint32_t chunk_use(std::uint64_t chunk) const noexcept;
+
     std::uint64_t page_count() const noexcept { return info_.memory_size / kBitPage; }
 
     // Allocates every page, so that no write to the memory can fail later. ENOMEM/ENOSPC.
@@ -139,6 +144,7 @@ private:
     std::atomic<std::uint64_t>* dirty_words() const noexcept;
     std::atomic<std::uint64_t>* present_words() const noexcept;
     std::atomic<std::uint32_t>* touch_log() const noexcept;
+    std::atomic<std::uint32_t>* chunk_uses(std::uint64_t chunk) const noexcept;
     void count_change() const noexcept;
 
     Fd fd_;

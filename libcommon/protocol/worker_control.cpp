@@ -2,109 +2,34 @@
 #include "protocol/worker_control.hpp"
 
 #include "core/scm.hpp"
+#include "protocol/worker_control_wire.hpp"
 
 #include <sys/socket.h>
 
-#include <bit>
+#include <array>
 #include <cstring>
 
 namespace thaw::protocol {
 
 namespace {
 
-struct WireHeader {
-    std::uint32_t magic;
-    std::uint16_t version;
-    std::uint16_t type;
-    std::uint32_t size; // of the whole message
-    std::uint32_t fd_count;
-};
-static_assert(sizeof(WireHeader) == 16);
-
-struct WireStart {
-    std::uint32_t parts; // see Parts
-    std::uint32_t spares;
-};
-struct WireWelcome {
-    std::uint32_t spares;
-    std::uint32_t reserved;
-};
-struct WireReady {
-    std::uint64_t generation;
-    std::uint32_t engine;
-    std::uint32_t memory_lock;
-};
-struct WireHello {
-    std::uint8_t session_id[16];
-    std::uint32_t parts; // see Parts
-    std::uint32_t reserved;
-};
-struct WireFailed {
-    std::uint32_t reason;
-    std::int32_t errno_value;
-    std::uint64_t page_offset;
-    std::uint32_t fatal;
-    std::uint32_t reserved;
-};
-struct WireAttended {
-    std::uint32_t serial;
-    std::uint32_t quiesced;
-    std::uint32_t tracking;
-    std::uint32_t reserved;
-};
-struct WireReplayEnded {
-    std::uint32_t state;
-    std::uint32_t reason;
-};
-static_assert(sizeof(WireHello) == 24 && sizeof(WireFailed) == 24 && sizeof(WireReady) == 16);
-
-// Descriptors that Start and Hello always bring: session, uffd, pidfd, memory.
-constexpr std::size_t kFixedFds = 4;
-// Those that follow when their bit is set, in this order.
-constexpr std::uint32_t kHasMap = 1U << 0;
-constexpr std::uint32_t kHasWorkingSet = 1U << 1;
-constexpr std::uint32_t kHasLayers = 1U << 2; // and as many bases as the second byte says
-constexpr std::uint32_t kAllParts = kHasMap | kHasWorkingSet | kHasLayers;
-constexpr std::uint32_t kBasesShift = 8;
-
-// The optional descriptors of Start and Hello.
-struct Parts {
-    std::uint32_t flags = 0;
-    std::size_t bases = 0;
-
-    std::size_t count() const { return static_cast<std::size_t>(std::popcount(flags)) + bases; }
-};
-
-Result<Parts> parse_parts(std::uint32_t word, const char* what) {
-    const Parts parts{.flags = word & 0xff, .bases = word >> kBasesShift};
-    const bool layered = (parts.flags & kHasLayers) != 0;
-    if (parts.flags > kAllParts || parts.bases > kMaxBases || layered != (parts.bases > 0))
-        return fail(EBADMSG, "{}: counts out of range", what);
-    return parts;
-}
-
 // Appends the optional descriptors that are there and says which.
-std::uint32_t add_parts(
-    std::vector<int>& fds, int map, int working_set, int layers, const std::vector<int>& bases
-) {
-    if (map >= 0) fds.push_back(map);
-    if (working_set >= 0) fds.push_back(working_set);
-    std::uint32_t word = (map >= 0 ? kHasMap : 0) | (working_set >= 0 ? kHasWorkingSet : 0);
-    if (layers < 0) return word;
-    fds.push_back(layers);
-    fds.insert(fds.end(), bases.begin(), bases.end());
-    return word | kHasLayers | static_cast<std::uint32_t>(bases.size()) << kBasesShift;
-}
-
-// `message` is a StartMessage or a HelloMessage.
-template <class Message>
-void take_parts(const Parts& parts, std::vector<Fd>& fds, Message& message) {
-    std::size_t next = kFixedFds;
-    if ((parts.flags & kHasMap) != 0) message.map = std::move(fds[next++]);
-    if ((parts.flags & kHasWorkingSet) != 0) message.working_set = std::move(fds[next++]);
-    if ((parts.flags & kHasLayers) != 0) message.layers = std::move(fds[next++]);
-    for (std::size_t i = 0; i < parts.bases; ++i)
-        message.bases.push_back(std::move(fds[next++]));
+std::uint32_t add_parts(std::vector<int>& fds, const HelloView& view) {
+    std::uint32_t word = 0;
+    const auto add = [&](int fd, std::uint32_t flag) {
+        if (fd < 0) return;
+        fds.push_back(fd);
+        word |= flag;
+    };
+    add(view.map, kHasMap);
+    add(view.working_set, kHasWorkingSet);
+    add(view.layers, kHasLayers);
+    if (view.layers >= 0) {
+        fds.insert(fds.end(), view.bases.begin(), view.bases.end());
+        word |= static_cast<std::uint32_t>(view.bases.size()) << kBasesShift;
+    }
+    add(view.chunk_map, kHasChunkMap);
+    return word;
 }
 
 template <class Body>
@@ -124,133 +49,21 @@ EncodedMessage build(ControlType type, const Body& body, std::vector<int> fds) {
     return message;
 }
 
-template <class Body>
-Result<Body> take_body(std::span<const std::byte> data) {
-    Body body;
-    if (data.size() != sizeof(WireHeader) + sizeof body)
-        return fail(EBADMSG, "control message of {} bytes has the wrong size", data.size());
-    std::memcpy(&body, data.data() + sizeof(WireHeader), sizeof body);
-    return body;
-}
-
-Result<> expect_fds(const std::vector<Fd>& fds, std::size_t count) {
-    if (fds.size() == count) return {};
-    return fail(EBADMSG, "control message with {} descriptors instead of {}", fds.size(), count);
-}
-
-std::vector<Fd> take_rest(std::vector<Fd>& fds, std::size_t from) {
-    std::vector<Fd> rest;
-    rest.reserve(fds.size());
-    for (std::size_t i = from; i < fds.size(); ++i)
-        rest.push_back(std::move(fds[i]));
-    return rest;
-}
-
-Result<StartMessage> decode_start(std::span<const std::byte> data, std::vector<Fd>& fds) {
-    THAW_TRY(const WireStart wire, take_body<WireStart>(data));
-    THAW_TRY(const Parts parts, parse_parts(wire.parts, "Start"));
-    if (wire.spares > kMaxSpareSockets) return fail(EBADMSG, "Start: counts out of range");
-    const std::size_t fixed = kFixedFds + parts.count();
-    THAW_CHECK(expect_fds(fds, fixed + wire.spares));
-    StartMessage start;
-    start.session = std::move(fds[0]);
-    start.uffd = std::move(fds[1]);
-    start.vmm_pidfd = std::move(fds[2]);
-    start.memory = std::move(fds[3]);
-    take_parts(parts, fds, start);
-    start.spares = take_rest(fds, fixed);
-    return start;
-}
-
-Result<HelloMessage> decode_hello(std::span<const std::byte> data, std::vector<Fd>& fds) {
-    THAW_TRY(const WireHello wire, take_body<WireHello>(data));
-    THAW_TRY(const Parts parts, parse_parts(wire.parts, "Hello"));
-    THAW_CHECK(expect_fds(fds, kFixedFds + parts.count()));
-    HelloMessage hello;
-    std::memcpy(hello.session_id.data(), wire.session_id, sizeof wire.session_id);
-    hello.session = std::move(fds[0]);
-    hello.uffd = std::move(fds[1]);
-    hello.vmm_pidfd = std::move(fds[2]);
-    hello.memory = std::move(fds[3]);
-    take_parts(parts, fds, hello);
-    return hello;
-}
-
-Result<ReadyMessage> decode_ready(std::span<const std::byte> data, const std::vector<Fd>& fds) {
-    THAW_TRY(const WireReady wire, take_body<WireReady>(data));
-    THAW_CHECK(expect_fds(fds, 0));
-    if (wire.engine > static_cast<std::uint32_t>(FaultEngineKind::IoUring) ||
-        wire.memory_lock > static_cast<std::uint32_t>(MemoryLock::All))
-        return fail(EBADMSG, "Ready: unknown engine or lock");
-    return ReadyMessage{
-        .generation = wire.generation,
-        .engine = static_cast<FaultEngineKind>(wire.engine),
-        .memory_lock = static_cast<MemoryLock>(wire.memory_lock),
-    };
-}
-
-Result<FailedMessage> decode_failed(std::span<const std::byte> data, const std::vector<Fd>& fds) {
-    THAW_TRY(const WireFailed wire, take_body<WireFailed>(data));
-    THAW_CHECK(expect_fds(fds, 0));
-    if (wire.reason == 0 || wire.reason > kFailureReasonMax)
-        return fail(EBADMSG, "Failed: unknown reason {}", wire.reason);
-    return FailedMessage{
-        .reason = static_cast<FailureReason>(wire.reason),
-        .errno_value = wire.errno_value,
-        .page_offset = wire.page_offset,
-        .fatal = wire.fatal != 0,
-    };
-}
-
-Result<AttendedMessage>
-decode_attended(std::span<const std::byte> data, const std::vector<Fd>& fds) {
-    THAW_TRY(const WireAttended wire, take_body<WireAttended>(data));
-    THAW_CHECK(expect_fds(fds, 0));
-    if (wire.quiesced > 1 || wire.tracking > static_cast<std::uint32_t>(TrackState::Arming))
-        return fail(EBADMSG, "Attended: values out of range");
-    return AttendedMessage{
-        .serial = wire.serial,
-        .quiesced = wire.quiesced != 0,
-        .tracking = static_cast<TrackState>(wire.tracking),
-    };
-}
-
-Result<ReplayEndedMessage>
-decode_replay_ended(std::span<const std::byte> data, const std::vector<Fd>& fds) {
-    THAW_TRY(const WireReplayEnded wire, take_body<WireReplayEnded>(data));
-    THAW_CHECK(expect_fds(fds, 0));
-    if (wire.state > static_cast<std::uint32_t>(ReplayState::Refused) ||
-        wire.reason > kReplayReasonMax)
-        return fail(EBADMSG, "ReplayEnded: values out of range");
-    return ReplayEndedMessage{
-        .state = static_cast<ReplayState>(wire.state),
-        .reason = static_cast<ReplayReason>(wire.reason),
-    };
-}
-
-Result<WelcomeMessage> decode_welcome(std::span<const std::byte> data, std::vector<Fd>& fds) {
-    THAW_TRY(const WireWelcome wire, take_body<WireWelcome>(data));
-    if (wire.spares > kMaxSpareSockets) return fail(EBADMSG, "Welcome: counts out of range");
-    THAW_CHECK(expect_fds(fds, wire.spares));
-    return WelcomeMessage{.spares = take_rest(fds, 0)};
-}
-
-struct Empty {
-    std::uint64_t reserved = 0;
-};
-
 } // namespace
 
 EncodedMessage encode(const StartMessage& message) {
     std::vector<int> fds{
         message.session.get(), message.uffd.get(), message.vmm_pidfd.get(), message.memory.get()
     };
-    std::vector<int> bases;
-    bases.reserve(message.bases.size());
+    HelloView optional{
+        .map = message.map.get(),
+        .working_set = message.working_set.get(),
+        .layers = message.layers.get(),
+        .chunk_map = message.chunk_map.get(),
+    };
     for (const Fd& base : message.bases)
-        bases.push_back(base.get());
-    const std::uint32_t parts =
-        add_parts(fds, message.map.get(), message.working_set.get(), message.layers.get(), bases);
+        optional.bases.push_back(base.get());
+    const std::uint32_t parts = add_parts(fds, optional);
     for (const Fd& spare : message.spares)
         fds.push_back(spare.get());
     const WireStart wire{
@@ -283,7 +96,7 @@ EncodedMessage encode(const HelloView& message) {
     std::vector<int> fds{message.session, message.uffd, message.vmm_pidfd, message.memory};
     WireHello wire{};
     std::memcpy(wire.session_id, message.session_id.data(), sizeof wire.session_id);
-    wire.parts = add_parts(fds, message.map, message.working_set, message.layers, message.bases);
+    wire.parts = add_parts(fds, message);
     return build(ControlType::Hello, wire, std::move(fds));
 }
 
@@ -316,60 +129,30 @@ EncodedMessage encode(const ReplayEndedMessage& message) {
     return build(ControlType::ReplayEnded, wire, {});
 }
 
-EncodedMessage encode(ControlType bare) {
-    return build(bare, Empty{}, {});
+EncodedMessage encode(const WantChunkMessage& message) {
+    const WireChunk wire{
+        .chunk = message.chunk,
+        .value = static_cast<std::int32_t>(message.pages),
+        .ahead = message.ahead,
+        .reserved = 0,
+    };
+    return build(ControlType::WantChunk, wire, {});
 }
 
-Result<ControlMessage> decode(std::span<const std::byte> data, std::vector<Fd> fds) {
-    WireHeader header{};
-    if (data.size() < sizeof header) return fail(EBADMSG, "control message is too short");
-    std::memcpy(&header, data.data(), sizeof header);
-    if (header.magic != kControlMagic) return fail(EBADMSG, "control message: bad magic");
-    if (header.version != kControlVersion)
-        return fail(EPROTONOSUPPORT, "control message of version {}", header.version);
-    if (header.size != data.size() || header.fd_count != fds.size())
-        return fail(EBADMSG, "control message: size or descriptor count does not match");
-    ControlMessage message;
-    message.type = static_cast<ControlType>(header.type);
-    switch (message.type) {
-    case ControlType::Start: {
-        THAW_TRY(message.start, decode_start(data, fds));
-        return message;
-    }
-    case ControlType::Welcome: {
-        THAW_TRY(message.welcome, decode_welcome(data, fds));
-        return message;
-    }
-    case ControlType::Hello: {
-        THAW_TRY(message.hello, decode_hello(data, fds));
-        return message;
-    }
-    case ControlType::Ready: {
-        THAW_TRY(message.ready, decode_ready(data, fds));
-        return message;
-    }
-    case ControlType::Failed: {
-        THAW_TRY(message.failed, decode_failed(data, fds));
-        return message;
-    }
-    case ControlType::Attended: {
-        THAW_TRY(message.attended, decode_attended(data, fds));
-        return message;
-    }
-    case ControlType::ReplayEnded: {
-        THAW_TRY(message.replay_ended, decode_replay_ended(data, fds));
-        return message;
-    }
-    case ControlType::Attend:
-    case ControlType::Quit:
-    case ControlType::Complete:
-    case ControlType::VmmExited: {
-        THAW_CHECK(take_body<Empty>(data));
-        THAW_CHECK(expect_fds(fds, 0));
-        return message;
-    }
-    }
-    return fail(EBADMSG, "control message of unknown type {}", header.type);
+EncodedMessage encode(const ChunkLandedMessage& message) {
+    const WireChunk wire{.chunk = message.chunk, .value = 0, .ahead = 0, .reserved = 0};
+    return build(ControlType::ChunkLanded, wire, {});
+}
+
+EncodedMessage encode(const ChunkFailedMessage& message) {
+    const WireChunk wire{
+        .chunk = message.chunk, .value = message.errno_value, .ahead = 0, .reserved = 0
+    };
+    return build(ControlType::ChunkFailed, wire, {});
+}
+
+EncodedMessage encode(ControlType bare) {
+    return build(bare, WireEmpty{}, {});
 }
 
 Result<> send_control(int socket, const EncodedMessage& message) {

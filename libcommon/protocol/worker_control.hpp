@@ -7,14 +7,17 @@
 //
 //   broker -> worker
 //     Start      session memfd, userfaultfd, pidfd of the VMM, memory file, [memory.map],
-//                [working-set], [layers, memory files of the images below...], spares...
+//                [working-set], [layers, memory files of the images below...], [chunk map],
+//                spares...
 //     Welcome    spares...            answer to Hello
 //     Attend                          SessionControl of the session memory has changed
 //     Quit                            only once the VMM is dead or every page is in
+//     ChunkLanded                     pages of a chunk that was wanted are there: look again
+//     ChunkFailed                     a chunk that was wanted cannot be had now
 //   worker -> broker
 //     Ready                           lock held, ring replayed, waiters woken, serving
 //     Hello      session memfd, userfaultfd, pidfd of the VMM, memory file, [memory.map],
-//                [working-set], [layers, memory files of the images below...]
+//                [working-set], [layers, memory files of the images below...], [chunk map]
 //                                     first message on a connection to the control socket
 //     Failed                          see FailureRecord in the session memory; the worker may go on
 //     Complete                        every page is in: is_covered() of every region holds, and
@@ -23,6 +26,8 @@
 //                                     (quiesced once the last fault is unparked)
 //     ReplayEnded                     working set in, or why not
 //     VmmExited                       the worker exits after this
+//     WantChunk                       pages of a remote image's memory are needed; said again from
+//                                     time to time, and to every new broker
 //
 // Spares are unconnected SOCK_SEQPACKET sockets: a worker has no socket(2) any more once it serves,
 // and needs one for each broker it dials in to. They must be non-blocking and close-on-exec.
@@ -53,6 +58,8 @@ enum class ControlType : std::uint16_t {
     Welcome = 2,
     Quit = 3,
     Attend = 4,
+    ChunkLanded = 5,
+    ChunkFailed = 6,
     Ready = 16,
     Hello = 17,
     Failed = 18,
@@ -60,6 +67,7 @@ enum class ControlType : std::uint16_t {
     VmmExited = 20,
     Attended = 21,
     ReplayEnded = 22,
+    WantChunk = 23,
 };
 
 struct StartMessage {
@@ -73,6 +81,7 @@ struct StartMessage {
     // below, nearest first. Both or neither.
     Fd layers;
     std::vector<Fd> bases;
+    Fd chunk_map; // of a remote image: what of `memory` may be read (chunk_map.hpp)
     std::vector<Fd> spares;
 };
 struct WelcomeMessage {
@@ -93,6 +102,7 @@ struct HelloMessage {
     Fd working_set;        // may be empty
     Fd layers;             // as in StartMessage
     std::vector<Fd> bases; // as in StartMessage
+    Fd chunk_map;          // as in StartMessage
 };
 struct FailedMessage {
     FailureReason reason = FailureReason::None;
@@ -111,6 +121,21 @@ struct ReplayEndedMessage {
     ReplayReason reason = ReplayReason::None;
 };
 
+struct WantChunkMessage {
+    std::uint32_t chunk = 0;
+    std::uint32_t pages = 0; // from the chunk's first on: 1 to kChunkPages
+    // So many chunks after it will be wanted soon; at most kMostChunksAhead.
+    std::uint32_t ahead = 0;
+};
+inline constexpr std::uint32_t kMostChunksAhead = 8;
+struct ChunkLandedMessage {
+    std::uint32_t chunk = 0;
+};
+struct ChunkFailedMessage {
+    std::uint32_t chunk = 0;
+    std::int32_t errno_value = 0; // EBADMSG: what came is not what was sealed
+};
+
 // A received message. Only the member that belongs to `type` is filled.
 struct ControlMessage {
     ControlType type{};
@@ -121,6 +146,9 @@ struct ControlMessage {
     FailedMessage failed;
     AttendedMessage attended;
     ReplayEndedMessage replay_ended;
+    WantChunkMessage want_chunk;
+    ChunkLandedMessage chunk_landed;
+    ChunkFailedMessage chunk_failed;
 };
 
 // A message ready for send_message(); `fds` are borrowed.
@@ -143,11 +171,15 @@ struct HelloView {
     int working_set = -1; // -1: none
     int layers = -1;      // -1: none
     std::vector<int> bases{};
+    int chunk_map = -1; // -1: none
 };
 EncodedMessage encode(const HelloView& message);
 EncodedMessage encode(const FailedMessage& message);
 EncodedMessage encode(const AttendedMessage& message);
 EncodedMessage encode(const ReplayEndedMessage& message);
+EncodedMessage encode(const WantChunkMessage& message);
+EncodedMessage encode(const ChunkLandedMessage& message);
+EncodedMessage encode(const ChunkFailedMessage& message);
 // Attend, Quit, Complete, VmmExited.
 EncodedMessage encode(ControlType bare);
 

@@ -67,7 +67,7 @@ std::span<std::byte> Background::prepare() {
     // read whole aligned blocks.
     const int flags = ::fcntl(working_set_, F_GETFL);
     ::fcntl(working_set_, F_SETFL, flags & ~O_DIRECT);
-    const bool cached = NowaitRead(working_set_).is_at_hand(working_set_, 0, 1 << 20);
+    const bool cached = image::NowaitRead(working_set_).is_at_hand(working_set_, 0, 1 << 20);
     const bool direct = !cached && ::fcntl(working_set_, F_SETFL, flags | O_DIRECT) == 0;
     state_.replay_io.store(direct ? protocol::kReplayDirect : 0, kRelaxed);
     const auto mapped =

@@ -79,7 +79,7 @@ void BulkMover::request(std::size_t index) {
     if (!begun) drop(buffer, SourceError{FailureReason::SourceRead, begun.error().code()});
 }
 
-void BulkMover::request_list(std::size_t index, const MapReader::ListPlace& place) {
+void BulkMover::request_list(std::size_t index, const image::MapReader::ListPlace& place) {
     Buffer& buffer = buffers_[index];
     buffer.state = State::ReadingList;
     buffer.list = place;
@@ -101,7 +101,7 @@ void BulkMover::drop(Buffer& buffer, std::optional<SourceError> why) {
 
 void BulkMover::verify(std::size_t index) {
     Buffer& buffer = buffers_[index];
-    std::optional<MapReader::ListPlace> missing;
+    std::optional<image::MapReader::ListPlace> missing;
     const auto bytes = buffer.memory.first(buffer.piece.length);
     if (const auto error = feed_.check(buffer.piece, bytes, missing)) return drop(buffer, error);
     if (missing) return request_list(index, *missing);

@@ -56,11 +56,11 @@ private:
         std::uint64_t filled = 0;
         std::uint64_t cursor = 0;
         std::uint64_t number = 0; // order of the pieces
-        MapReader::ListPlace list;
+        image::MapReader::ListPlace list;
         std::vector<std::byte> list_bytes;
     };
     void request(std::size_t index);
-    void request_list(std::size_t index, const MapReader::ListPlace& place);
+    void request_list(std::size_t index, const image::MapReader::ListPlace& place);
     void verify(std::size_t index);
     void drop(Buffer& buffer, std::optional<SourceError> why);
     Feed::Step install_some(std::uint64_t pages);

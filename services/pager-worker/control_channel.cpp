@@ -56,6 +56,10 @@ ControlChannel::Wishes ControlChannel::receive(std::uint64_t now) {
         delay_ns_ = 0; // it talks to us
         if (message->type == protocol::ControlType::Quit) wishes.quit = true;
         if (message->type == protocol::ControlType::Attend) wishes.attend = true;
+        if (message->type == protocol::ControlType::ChunkLanded)
+            wishes.landed.push_back(message->chunk_landed);
+        if (message->type == protocol::ControlType::ChunkFailed)
+            wishes.failed.push_back(message->chunk_failed);
         if (message->type == protocol::ControlType::Welcome) {
             for (Fd& spare : message->welcome.spares)
                 if (spares_.size() < protocol::kMaxSpareSockets)

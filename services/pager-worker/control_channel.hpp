@@ -28,6 +28,8 @@ public:
     struct Wishes {
         bool quit = false;
         bool attend = false; // it has changed SessionControl
+        std::vector<protocol::ChunkLandedMessage> landed;
+        std::vector<protocol::ChunkFailedMessage> failed;
     };
     Wishes receive(std::uint64_t now);
     // Dials when it is time to. True when a connection was made.

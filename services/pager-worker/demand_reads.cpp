@@ -18,10 +18,12 @@ namespace {
 constexpr std::size_t kSlots = 32;
 constexpr std::size_t kHugeSlots = 4;
 constexpr std::size_t kListRoom = 8192;
-static_assert(kListRoom >= MapReader::kLargestList);
+static_assert(kListRoom >= image::MapReader::kLargestList);
 
 SourceError error_of(std::int64_t result) {
     if (result == 0) return {FailureReason::SourceTruncated, ENODATA};
+    // A remote image's: the broker has checked what came.
+    if (result == -EBADMSG) return {FailureReason::Checksum, EBADMSG};
     return {FailureReason::SourceRead, static_cast<int>(-result)};
 }
 
@@ -105,7 +107,7 @@ std::optional<DemandReads::Finished> DemandReads::take_failed() {
 std::optional<DemandReads::Finished> DemandReads::verify(std::size_t index) {
     Slot& slot = slots_[index];
     const auto bytes = page_of(index);
-    std::optional<MapReader::ListPlace> missing;
+    std::optional<image::MapReader::ListPlace> missing;
     if (const auto error = source_->check(slot.fault.page.offset, bytes, missing))
         return failed(index, *error);
     if (!missing) return Finished{.index = index, .fault = slot.fault, .bytes = bytes};

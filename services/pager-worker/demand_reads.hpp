@@ -60,7 +60,7 @@ private:
         bool reads_list = false;
         Fault fault;
         std::uint64_t filled = 0;
-        MapReader::ListPlace list;
+        image::MapReader::ListPlace list;
     };
     DemandReads() = default;
     std::span<std::byte> page_of(std::size_t index) const;

@@ -36,7 +36,7 @@ public:
     // Whether the bytes read are good. `missing` as with PageSource::check().
     virtual std::optional<SourceError> check(
         const Piece& piece, std::span<const std::byte> bytes,
-        std::optional<MapReader::ListPlace>& missing
+        std::optional<image::MapReader::ListPlace>& missing
     ) = 0;
     // Installs on from `cursor`, which it advances, about `pages` 4 KiB pages. RunResult::pages
     // counts those it is through with; `finished` when it was the last of the piece.

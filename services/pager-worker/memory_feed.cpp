@@ -111,7 +111,7 @@ std::optional<Piece> MemoryFeed::next() {
 
 std::optional<SourceError> MemoryFeed::check(
     const Piece& piece, std::span<const std::byte> bytes,
-    std::optional<MapReader::ListPlace>& missing
+    std::optional<image::MapReader::ListPlace>& missing
 ) {
     return parts_.source.check(piece.offset, bytes, missing);
 }

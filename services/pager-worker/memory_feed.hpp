@@ -23,7 +23,7 @@ public:
     std::optional<Piece> next() override;
     std::optional<SourceError> check(
         const Piece& piece, std::span<const std::byte> bytes,
-        std::optional<MapReader::ListPlace>& missing
+        std::optional<image::MapReader::ListPlace>& missing
     ) override;
     Step install(
         const Piece& piece, const std::byte* bytes, std::uint64_t& cursor, std::uint64_t pages

@@ -46,16 +46,16 @@ PageSource::open(const SourceFiles& files, const image::ImageId& image, const Op
     static_assert(protocol::kMaxBases + 1 == image::kMaxLayers);
     PageSource source;
     source.options_ = options;
-    source.files_.push_back({files.memory, NowaitRead(files.memory)});
+    source.files_.push_back({files.memory, image::NowaitRead(files.memory)});
     for (const int base : files.bases)
-        source.files_.push_back({base, NowaitRead(base)});
+        source.files_.push_back({base, image::NowaitRead(base)});
     THAW_CHECK(source.open_layers(files, image));
     if (files.map >= 0) {
         THAW_TRY(
-            MapReader map,
-            MapReader::open(files.map, image, options.memory_size / image::kMapPageSize)
+            image::MapReader map,
+            image::MapReader::open(files.map, image, options.memory_size / image::kMapPageSize)
         );
-        source.map_ = std::make_unique<MapReader>(std::move(map));
+        source.map_ = std::make_unique<image::MapReader>(std::move(map));
     }
     THAW_TRY(source.buffer_, map_private(options.largest_page, PROT_READ | PROT_WRITE));
     THAW_TRY(source.zeros_, map_private(options.largest_page, PROT_READ));
@@ -63,9 +63,15 @@ PageSource::open(const SourceFiles& files, const image::ImageId& image, const Op
     return source;
 }
 
+void PageSource::read_through(ChunkGate& gate) {
+    gate_ = &gate;
+    options_.checked = map_ != nullptr;
+}
+
 void PageSource::map_when_unchecked() {
-    // Layers are read: one mapping per run of pages would be many, and as much code again.
-    if (options_.checked || mapping_ != nullptr || layers_) return;
+    // Layers are read: one mapping per run of pages would be many, and as much code again. A chunk
+    // of a remote image may be taken away at any time.
+    if (options_.checked || mapping_ != nullptr || layers_ || gate_ != nullptr) return;
     const int fd = files_.front().fd;
     void* base = ::mmap(nullptr, options_.memory_size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (base != MAP_FAILED) mapping_ = static_cast<const std::byte*>(base);
@@ -73,8 +79,8 @@ void PageSource::map_when_unchecked() {
 
 PageSource::PageSource(PageSource&& other) noexcept
     : files_(std::move(other.files_)), layers_(std::move(other.layers_)), options_(other.options_),
-      map_(std::move(other.map_)), buffer_(std::exchange(other.buffer_, nullptr)),
-      zeros_(std::exchange(other.zeros_, nullptr)),
+      gate_(other.gate_), map_(std::move(other.map_)),
+      buffer_(std::exchange(other.buffer_, nullptr)), zeros_(std::exchange(other.zeros_, nullptr)),
       mapping_(std::exchange(other.mapping_, nullptr)), belief_(other.belief_),
       major_faults_(other.major_faults_), bytes_read_(other.bytes_read_),
       pages_checked_(other.pages_checked_) {}
@@ -97,6 +103,7 @@ PageSource::file_of(std::uint64_t offset, std::uint64_t length) const {
 }
 
 bool PageSource::is_at_hand(std::uint64_t offset) const {
+    if (gate_ != nullptr) return gate_->is_ready(offset, 1);
     const File& file = files_[file_of(offset, 1).first];
     return file.reader.is_at_hand(file.fd, offset, 1);
 }
@@ -135,7 +142,7 @@ void PageSource::direct_was_slow() {
 
 std::optional<SourceError> PageSource::check(
     std::uint64_t offset, std::span<const std::byte> bytes,
-    std::optional<MapReader::ListPlace>& missing
+    std::optional<image::MapReader::ListPlace>& missing
 ) {
     if (!options_.checked) return std::nullopt;
     for (std::size_t at = 0; at < bytes.size(); at += image::kMapPageSize) {
@@ -154,7 +161,7 @@ std::optional<SourceError> PageSource::check(
 }
 
 std::optional<SourceError>
-PageSource::add_list(const MapReader::ListPlace& place, std::span<const std::byte> bytes) {
+PageSource::add_list(const image::MapReader::ListPlace& place, std::span<const std::byte> bytes) {
     const auto added = map_->add_list(place, bytes);
     if (added) return std::nullopt;
     return SourceError{FailureReason::MapDamaged, added.error().code()};
@@ -169,7 +176,9 @@ PageSource::load_now(std::uint64_t offset, std::uint64_t length) {
     for (std::uint64_t done = 0; done < length;) { // more than once for a huge page of layers
         const auto [index, bytes] = file_of(offset + done, length - done);
         const File& file = files_[index];
-        const auto here = file.reader.read(file.fd, target.subspan(done, bytes), offset + done);
+        const auto part = target.subspan(done, bytes);
+        const auto here = gate_ != nullptr ? gate_->try_read(offset + done, part)
+                                           : file.reader.read(file.fd, part, offset + done);
         if (!here) {
             const int code = here.error().code();
             const auto reason =
@@ -180,7 +189,7 @@ PageSource::load_now(std::uint64_t offset, std::uint64_t length) {
         done += bytes;
     }
     bytes_read_ += length;
-    std::optional<MapReader::ListPlace> missing;
+    std::optional<image::MapReader::ListPlace> missing;
     if (const auto error = check(offset, target, missing)) return std::unexpected(*error);
     if (missing) return Loaded(); // read once more, with its list
     return Loaded(target);

@@ -9,10 +9,11 @@
 // sector is bad, and read() then says which it was.
 
 #include "cache_belief.hpp"
+#include "chunk_gate.hpp"
 #include "core/error.hpp"
 #include "core/fd.hpp"
 #include "image/layers.hpp"
-#include "map_reader.hpp"
+#include "image/map_reader.hpp"
 #include "protocol/session_layout.hpp"
 
 #include <cstddef>
@@ -57,6 +58,10 @@ public:
     PageSource& operator=(const PageSource&) = delete;
     ~PageSource();
 
+    // Of a remote image: its memory is read through `gate` alone, which outlives this, and checked
+    // whatever the options said.
+    void read_through(ChunkGate& gate);
+    bool is_gated(int fd) const { return gate_ != nullptr && fd == files_.front().fd; }
     // With checking off: maps the file, so that direct() has something to offer. A file that cannot
     // be mapped is read instead.
     void map_when_unchecked();
@@ -84,10 +89,10 @@ public:
     // again.
     std::optional<SourceError> check(
         std::uint64_t offset, std::span<const std::byte> bytes,
-        std::optional<MapReader::ListPlace>& missing
+        std::optional<image::MapReader::ListPlace>& missing
     );
     std::optional<SourceError>
-    add_list(const MapReader::ListPlace& place, std::span<const std::byte> bytes);
+    add_list(const image::MapReader::ListPlace& place, std::span<const std::byte> bytes);
     void count_read(std::uint64_t bytes) { bytes_read_ += bytes; }
 
     // Where bytes of the memory stand: in which file, at the same offset, and how many of
@@ -98,7 +103,7 @@ public:
     };
     Place place(std::uint64_t offset, std::uint64_t length) const {
         const auto [file, bytes] = file_of(offset, length);
-        return {files_[file].fd, bytes};
+        return {files_[file].fd, gate_ == nullptr ? bytes : ChunkGate::limit(offset, bytes)};
     }
     bool is_at_hand(std::uint64_t offset) const;
     int map_fd() const { return map_ == nullptr ? -1 : map_->fd(); }
@@ -115,7 +120,7 @@ public:
 private:
     struct File {
         int fd = -1;
-        NowaitRead reader;
+        image::NowaitRead reader;
     };
     PageSource() = default;
     Result<> open_layers(const SourceFiles& files, const image::ImageId& image);
@@ -123,8 +128,9 @@ private:
     std::vector<File> files_;                   // the image's own, then those of the images below
     std::unique_ptr<image::LayerTable> layers_; // none: the first file has everything
     Options options_;
-    std::unique_ptr<MapReader> map_;   // none: no zero runs, no checks
-    std::byte* buffer_ = nullptr;      // private, largest_page bytes
+    ChunkGate* gate_ = nullptr;             // remote images only
+    std::unique_ptr<image::MapReader> map_; // none: no zero runs, no checks
+    std::byte* buffer_ = nullptr;           // private, largest_page bytes
     const std::byte* zeros_ = nullptr; // never written: the kernel's one zero page stands behind it
     const std::byte* mapping_ = nullptr; // unchecked only
     CacheBelief belief_;

@@ -52,6 +52,22 @@ Result<> acquire_lock(SessionMemory& memory) {
     }
 }
 
+// What of a remote image's memory may be read.
+Result<protocol::ChunkMap> open_chunks(StartMessage& start, const SessionMemory& memory) {
+    if (!start.chunk_map || !start.map || start.layers)
+        return fail(
+            EBADMSG, "a remote image needs a chunk map and a memory.map, and has no layers"
+        );
+    THAW_TRY(Fd copy, start.chunk_map.duplicate());
+    THAW_TRY(
+        auto chunks, protocol::ChunkMap::map(std::move(copy), protocol::ChunkMap::Access::Read)
+    );
+    if (chunks.memory_size() != memory.info().memory_size ||
+        chunks.image() != memory.info().image_id)
+        return fail(EBADMSG, "the chunk map is another image's");
+    return chunks;
+}
+
 } // namespace
 
 Result<OpenSession> open_session(StartMessage start, FailureReason& reason) {
@@ -66,6 +82,12 @@ Result<OpenSession> open_session(StartMessage start, FailureReason& reason) {
     reason = FailureReason::Resources;
     // A page of the ring that is not there when the kernel writes to it would cost a message.
     THAW_CHECK(memory.populate());
+
+    reason = FailureReason::SessionInvalid;
+    std::optional<protocol::ChunkMap> chunks;
+    if ((memory.info().flags & protocol::kFlagChunked) != 0) {
+        THAW_TRY(chunks, open_chunks(start, memory));
+    }
 
     reason = FailureReason::MapDamaged;
     const PageSource::Options options{
@@ -86,9 +108,8 @@ Result<OpenSession> open_session(StartMessage start, FailureReason& reason) {
     reason = FailureReason::Resources;
     THAW_TRY(DemandReads reads, DemandReads::create(regions.largest_page()));
     reason = FailureReason::None;
-    return OpenSession{
-        std::move(start), std::move(memory), std::move(regions), std::move(source), std::move(reads)
-    };
+    return OpenSession{std::move(start),  std::move(memory), std::move(regions),
+                       std::move(source), std::move(reads),  std::move(chunks)};
 }
 
 } // namespace thaw::worker

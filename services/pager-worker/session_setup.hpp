@@ -3,6 +3,7 @@
 
 // From the broker's first message to a session that this process may serve.
 
+#include "chunk_gate.hpp"
 #include "core/error.hpp"
 #include "demand_reads.hpp"
 #include "log/log.hpp"
@@ -10,6 +11,8 @@
 #include "protocol/session_memory.hpp"
 #include "protocol/worker_control.hpp"
 #include "region_map.hpp"
+
+#include <optional>
 
 namespace thaw::worker {
 
@@ -20,6 +23,7 @@ struct OpenSession {
     RegionMap regions;
     PageSource source;
     DemandReads reads;
+    std::optional<protocol::ChunkMap> chunks; // of a remote image
 };
 
 // Waits for Start. ECONNRESET when the broker goes away first: there is no VM yet that this process

@@ -2,6 +2,7 @@
 #include "worker.hpp"
 
 #include "background.hpp"
+#include "chunk_gate.hpp"
 #include "clock.hpp"
 #include "core/pidfd.hpp"
 #include "core/text.hpp"
@@ -16,6 +17,7 @@
 #include <algorithm>
 #include <csignal>
 #include <memory>
+#include <optional>
 
 namespace thaw::worker {
 
@@ -39,7 +41,7 @@ public:
     Worker(OpenSession session, const WorkerOptions& options)
         : start_(std::move(session.start)), memory_(std::move(session.memory)),
           regions_(std::move(session.regions)), source_(std::move(session.source)),
-          reads_(std::move(session.reads)),
+          reads_(std::move(session.reads)), gate_(make_gate(session.chunks)),
           installer_(start_.uffd.get(), memory_.state().last_copy),
           tracker_(memory_, regions_, installer_), ring_(memory_.ring()), ledger_(memory_),
           runs_(memory_, regions_, tracker_, ledger_, source_.zeros()),
@@ -65,6 +67,9 @@ private:
     void report_replay(const protocol::ReplayEndedMessage& ended, const std::string& why);
     void report_populate(bool complete);
     void report_tracking(int errno_value) const;
+    std::unique_ptr<ChunkGate> make_gate(std::optional<protocol::ChunkMap>& chunks);
+    Result<> read(const ReadRequest& request);
+    void attend_chunks(const ControlChannel::Wishes& wishes);
     void connect_parts();
     void take_reads(std::span<const ReadEnd> ends);
     void attend();
@@ -77,6 +82,7 @@ private:
     RegionMap regions_;
     PageSource source_;
     DemandReads reads_;
+    std::unique_ptr<ChunkGate> gate_; // of a remote image
     Installer installer_;
     Tracker tracker_;
     MessageRing ring_;
@@ -110,6 +116,7 @@ Result<> Worker::prepare(Fd channel, const WorkerOptions& options) {
         .map = start_.map.get(),
         .working_set = start_.working_set.get(),
         .layers = start_.layers.get(),
+        .chunk_map = start_.chunk_map.get(),
     };
     for (const Fd& base : start_.bases)
         hello.bases.push_back(base.get());
@@ -131,15 +138,31 @@ Result<> Worker::prepare(Fd channel, const WorkerOptions& options) {
     return enter_sandbox();
 }
 
+std::unique_ptr<ChunkGate> Worker::make_gate(std::optional<protocol::ChunkMap>& chunks) {
+    if (!chunks) return nullptr;
+    auto gate = std::make_unique<ChunkGate>(memory_, start_.memory.get(), std::move(*chunks));
+    source_.read_through(*gate);
+    gate->set_ask([this](const protocol::WantChunkMessage& wanted) {
+        channel_->send(protocol::encode(wanted), now_ns());
+    });
+    return gate;
+}
+
+Result<> Worker::read(const ReadRequest& request) {
+    if (!source_.is_gated(request.fd)) return engine_->read(request);
+    gate_->read(request);
+    return {};
+}
+
 void Worker::connect_parts() {
     tracker_.set_failed_hook([this](int errno_value) { report_tracking(errno_value); });
     background_.set_registered(engine_->has_registered_buffer());
-    reads_.connect(source_, [this](const ReadRequest& request) { return engine_->read(request); });
+    reads_.connect(source_, [this](const ReadRequest& request) { return read(request); });
     background_.set_hooks({
         .read =
             [this](ReadRequest request) {
                 request.token |= kBulkToken;
-                return engine_->read(request);
+                return read(request);
             },
         .release_buffers = [this] { engine_->release_buffer(); },
         .replay_ended = [this](const auto& ended, const auto& why) { report_replay(ended, why); },
@@ -284,8 +307,11 @@ Result<bool> Worker::attend_channel(bool readable) {
     ControlChannel::Wishes wishes;
     if (readable) wishes = channel_->receive(now);
     if (channel_->fd() != before) THAW_CHECK(engine_->watch_channel(-1));
-    if (channel_->fd() < 0 && channel_->dial(now))
+    if (channel_->fd() < 0 && channel_->dial(now)) {
         THAW_CHECK(engine_->watch_channel(channel_->fd()));
+        if (gate_) gate_->ask_again(now); // this broker has not heard it
+    }
+    attend_chunks(wishes);
     if (wishes.attend || memory_.control().serial.load(std::memory_order_acquire) != serial_)
         attend();
     if (wishes.quit && !may_quit()) {
@@ -293,6 +319,14 @@ Result<bool> Worker::attend_channel(bool readable) {
         wishes.quit = false;
     }
     return wishes.quit;
+}
+
+void Worker::attend_chunks(const ControlChannel::Wishes& wishes) {
+    if (!gate_) return;
+    for (const auto& message : wishes.landed)
+        gate_->landed(message.chunk);
+    for (const auto& message : wishes.failed)
+        gate_->failed(message.chunk, message.errno_value);
 }
 
 void Worker::take_reads(std::span<const ReadEnd> ends) {
@@ -313,6 +347,7 @@ Result<> Worker::loop() {
         // The broker is patient with a source that is slow as long as the heart beats.
         if (state.source_slow.load(std::memory_order_relaxed) != 0)
             deadline = std::min(deadline, now_ns() + kSlowSourceBeatNs);
+        if (gate_) deadline = gate_->has_ends() ? 0 : std::min(deadline, gate_->next_deadline());
         THAW_TRY(const EngineEvents events, engine_->wait(deadline));
         // A fault that was just read brings the time with it: looking costs as much as a lookup.
         const std::uint64_t batch = handler_.batch_time();
@@ -323,6 +358,10 @@ Result<> Worker::loop() {
             return {};
         }
         if (!events.reads.empty()) take_reads(events.reads);
+        if (gate_) {
+            if (now >= gate_->next_deadline()) gate_->ask_again(now);
+            if (gate_->has_ends()) take_reads(gate_->take_ends());
+        }
         handler_.serve(now);
         if (events.channel || channel_->next_deadline() != kNever) {
             THAW_TRY(const bool quit, attend_channel(events.channel));

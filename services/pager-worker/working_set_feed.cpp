@@ -74,7 +74,7 @@ std::optional<Piece> WorkingSetFeed::next() {
 
 std::optional<SourceError> WorkingSetFeed::check(
     const Piece& piece, std::span<const std::byte> bytes,
-    std::optional<MapReader::ListPlace>& /*missing*/
+    std::optional<image::MapReader::ListPlace>& /*missing*/
 ) {
     if (!checked_) return std::nullopt;
     const std::uint64_t index = segments_[piece.first].data_page / table_.header.segment_pages;

@@ -164,6 +164,7 @@ WorkerProcess Broker::start() {
         message.layers = must_dup(options_.layers ? options_.layers.get() : image_.layers());
     for (std::size_t i = 0; i + options_.drop_bases < image_.bases().size(); ++i)
         message.bases.push_back(must_dup(image_.bases()[i].get()));
+    if (options_.chunk_map) message.chunk_map = must_dup(options_.chunk_map.get());
     message.spares = must(protocol::make_spare_sockets());
     must_be(
         static_cast<bool>(protocol::send_control(worker.channel(), protocol::encode(message))),

@@ -118,6 +118,7 @@ struct BrokerOptions {
     std::string pressure_directory;
     bool track = false;      // from the first fault on
     Fd layers;               // in place of the image's own
+    Fd chunk_map;            // of a remote image: `memory` is its cache
     unsigned drop_bases = 0; // so many are not handed over
 };
 

@@ -1,25 +1,22 @@
 // SPDX-License-Identifier: MIT
-#include "map_reader.hpp"
+#include "image/map_reader.hpp"
 
 #include "core/file.hpp"
 
 #include <algorithm>
 #include <span>
 
-namespace thaw::worker {
+namespace thaw::image {
 
-using image::kPagesPerChunk;
-
-Result<MapReader>
-MapReader::open(int fd, const image::ImageId& expected, std::uint64_t page_count) {
-    image::MapHeader header;
+Result<MapReader> MapReader::open(int fd, const ImageId& expected, std::uint64_t page_count) {
+    MapHeader header;
     THAW_CHECK(pread_exact(fd, std::as_writable_bytes(std::span(&header, 1)), 0));
-    if (header.magic != image::kMapMagic) return fail(EBADMSG, "memory.map: not a memory map");
-    if (header.version != image::kMapVersion)
+    if (header.magic != kMapMagic) return fail(EBADMSG, "memory.map: not a memory map");
+    if (header.version != kMapVersion)
         return fail(EPROTONOSUPPORT, "memory.map: version {} is unknown", header.version);
     if (header.id != expected) return fail(ESTALE, "memory.map belongs to another image");
     const std::uint64_t chunks = (page_count + kPagesPerChunk - 1) / kPagesPerChunk;
-    if (header.page_size != image::kMapPageSize || header.page_count != page_count ||
+    if (header.page_size != kMapPageSize || header.page_count != page_count ||
         header.chunk_count != chunks || header.run_count > page_count)
         return fail(EBADMSG, "memory.map does not fit the image");
 
@@ -37,7 +34,7 @@ MapReader::open(int fd, const image::ImageId& expected, std::uint64_t page_count
         fd, std::as_writable_bytes(std::span(reader.zero_runs_)), lists_end + hashes.size()
     ));
     const std::uint64_t checksum = header.checksum;
-    if (image::map_checksum(header, reader.chunk_hashes_, reader.zero_runs_) != checksum)
+    if (map_checksum(header, reader.chunk_hashes_, reader.zero_runs_) != checksum)
         return fail(EBADMSG, "memory.map is damaged");
     return reader;
 }
@@ -47,7 +44,7 @@ MapReader::ListPlace MapReader::list_of_page(std::uint64_t page) const {
     const std::uint64_t first = chunk * kPagesPerChunk;
     return {
         .chunk = chunk,
-        .offset = sizeof(image::MapHeader) + first * sizeof(std::uint64_t),
+        .offset = sizeof(MapHeader) + first * sizeof(std::uint64_t),
         .size = std::min(kPagesPerChunk, page_count_ - first) * sizeof(std::uint64_t),
     };
 }
@@ -58,9 +55,13 @@ MapReader::CachedList& MapReader::slot_of(std::uint64_t chunk) {
     return *slot;
 }
 
+Result<> MapReader::check_list(const ListPlace& place, std::span<const std::byte> bytes) const {
+    if (hash_bytes(bytes) == chunk_hashes_[place.chunk]) return {};
+    return fail(EBADMSG, "memory.map: the page hashes of chunk {} are damaged", place.chunk);
+}
+
 Result<> MapReader::add_list(const ListPlace& place, std::span<const std::byte> bytes) {
-    if (image::hash_bytes(bytes) != chunk_hashes_[place.chunk])
-        return fail(EBADMSG, "memory.map: the page hashes of chunk {} are damaged", place.chunk);
+    THAW_CHECK(check_list(place, bytes));
     CachedList& slot = slot_of(place.chunk);
     std::ranges::copy(bytes, std::as_writable_bytes(std::span(slot.hashes)).begin());
     slot.chunk = place.chunk;
@@ -92,21 +93,21 @@ Result<std::uint64_t> MapReader::page_hash(std::uint64_t page) {
 }
 
 std::uint64_t MapReader::run_length(std::uint64_t page, std::uint64_t limit) const {
-    const auto after = std::ranges::upper_bound(zero_runs_, page, {}, &image::ZeroRun::first_page);
+    const auto after = std::ranges::upper_bound(zero_runs_, page, {}, &ZeroRun::first_page);
     std::uint64_t end = after == zero_runs_.end() ? page_count_ : after->first_page;
     if (after != zero_runs_.begin()) {
-        const image::ZeroRun& run = *std::prev(after);
+        const ZeroRun& run = *std::prev(after);
         if (page - run.first_page < run.page_count) end = run.first_page + run.page_count;
     }
     return std::min(end - page, limit);
 }
 
 bool MapReader::is_zero(std::uint64_t first, std::uint64_t count) const {
-    const auto after = std::ranges::upper_bound(zero_runs_, first, {}, &image::ZeroRun::first_page);
+    const auto after = std::ranges::upper_bound(zero_runs_, first, {}, &ZeroRun::first_page);
     if (after == zero_runs_.begin()) return false;
-    const image::ZeroRun& run = *std::prev(after);
+    const ZeroRun& run = *std::prev(after);
     const std::uint64_t within = first - run.first_page;
     return within < run.page_count && count <= run.page_count - within;
 }
 
-} // namespace thaw::worker
+} // namespace thaw::image

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "nowait_read.hpp"
+#include "image/nowait_read.hpp"
 
 #include <linux/magic.h>
 #include <sys/uio.h>
@@ -7,7 +7,7 @@
 
 #include <cerrno>
 
-namespace thaw::worker {
+namespace thaw::image {
 
 NowaitRead::NowaitRead(int fd) {
     std::byte byte{};
@@ -48,4 +48,4 @@ bool NowaitRead::is_at_hand(int fd, std::uint64_t offset, std::uint64_t length) 
     return here(offset) && (length <= 4096 || here(offset + length - 1));
 }
 
-} // namespace thaw::worker
+} // namespace thaw::image

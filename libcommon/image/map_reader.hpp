@@ -7,7 +7,7 @@
 
 #include "core/error.hpp"
 #include "image/memory_map.hpp"
-#include "nowait_read.hpp"
+#include "image/nowait_read.hpp"
 
 #include <array>
 #include <cstdint>
@@ -15,13 +15,13 @@
 #include <span>
 #include <vector>
 
-namespace thaw::worker {
+namespace thaw::image {
 
 class MapReader {
 public:
     // `fd` stays the caller's and is read for as long as this lives. EBADMSG for damage or when the
     // map is not one of `page_count` pages, ESTALE when it belongs to another image.
-    static Result<MapReader> open(int fd, const image::ImageId& expected, std::uint64_t page_count);
+    static Result<MapReader> open(int fd, const ImageId& expected, std::uint64_t page_count);
 
     // Where in the file the list of hashes of a chunk stands.
     struct ListPlace {
@@ -29,7 +29,7 @@ public:
         std::uint64_t offset = 0;
         std::size_t size = 0; // at most kLargestList
     };
-    static constexpr std::size_t kLargestList = image::kPagesPerChunk * sizeof(std::uint64_t);
+    static constexpr std::size_t kLargestList = kPagesPerChunk * sizeof(std::uint64_t);
 
     // `page` < the page count. EAGAIN when its list must be read from a slow source first: read
     // list_of_page(), hand it to add_list(). EBADMSG when the list of its chunk is damaged, EIO
@@ -39,6 +39,7 @@ public:
     void prefetch(std::uint64_t page) const;
     ListPlace list_of_page(std::uint64_t page) const;
     // EBADMSG when the bytes are not those that were sealed.
+    Result<> check_list(const ListPlace& place, std::span<const std::byte> bytes) const;
     Result<> add_list(const ListPlace& place, std::span<const std::byte> bytes);
     int fd() const { return fd_; }
     std::uint64_t checksum() const { return checksum_; }
@@ -50,7 +51,7 @@ public:
 private:
     struct CachedList {
         std::uint64_t chunk = UINT64_MAX; // none
-        std::array<std::uint64_t, image::kPagesPerChunk> hashes;
+        std::array<std::uint64_t, kPagesPerChunk> hashes;
     };
     static constexpr std::size_t kCacheLists = 64; // covers 256 MiB of guest memory in 512 KiB
 
@@ -63,8 +64,8 @@ private:
     std::uint64_t checksum_ = 0;
     std::uint64_t page_count_ = 0;
     std::vector<std::uint64_t> chunk_hashes_;
-    std::vector<image::ZeroRun> zero_runs_;
+    std::vector<ZeroRun> zero_runs_;
     std::array<std::unique_ptr<CachedList>, kCacheLists> cache_;
 };
 
-} // namespace thaw::worker
+} // namespace thaw::image

@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <span>
 
-namespace thaw::worker {
+namespace thaw::image {
 
 class NowaitRead {
 public:
@@ -29,4 +29,4 @@ private:
     Way way_ = Way::Never;
 };
 
-} // namespace thaw::worker
+} // namespace thaw::image
