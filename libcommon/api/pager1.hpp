@@ -15,6 +15,8 @@ inline constexpr const char* kBusName = "org.thaw.pager1";
 inline constexpr const char* kPath = "/org/thaw/pager1";
 inline constexpr const char* kManagerInterface = "org.thaw.pager1.Manager";
 inline constexpr const char* kSessionInterface = "org.thaw.pager1.Session";
+// On the root object: the cache of remote images.
+inline constexpr const char* kCacheInterface = "org.thaw.pager1.Cache";
 inline constexpr const char* kSessionPrefix = "/org/thaw/pager1/session";
 
 namespace error {
@@ -46,6 +48,8 @@ inline constexpr std::string_view kSafeMode = "org.thaw.pager1.Error.SafeMode";
 inline constexpr std::string_view kWorkerLost = "org.thaw.pager1.Error.WorkerLost";
 // The image's memory cannot be read.
 inline constexpr std::string_view kSourceFailed = "org.thaw.pager1.Error.SourceFailed";
+// What a remote source sent is not what was sealed.
+inline constexpr std::string_view kSourceCorrupt = "org.thaw.pager1.Error.SourceCorrupt";
 // The VMM has exited.
 inline constexpr std::string_view kVmmExited = "org.thaw.pager1.Error.VmmExited";
 // The descriptor store is full.
@@ -78,6 +82,7 @@ inline constexpr std::array kErrors{
     BusErrorName{error::kSafeMode, EAGAIN},
     BusErrorName{error::kWorkerLost, ECHILD},
     BusErrorName{error::kSourceFailed, EIO},
+    BusErrorName{error::kSourceCorrupt, EBADMSG},
     BusErrorName{error::kVmmExited, ESRCH},
     BusErrorName{error::kStoreFull, ENOSPC},
     BusErrorName{error::kNotServing, ENOTCONN},

@@ -74,6 +74,12 @@ inline constexpr std::string_view kPageUnservable = "f03d837673ab4b5751728dbf9ce
 inline constexpr std::string_view kReplayEnded = "4b9fdbaf39bb4dd29e252859d4e33bc5";
 // What a guest writes cannot be tracked any more.
 inline constexpr std::string_view kTrackingFailed = "a972b23b0f624d279c2ff9d569f0d9fe";
+// A remote source sent bytes that are not what was sealed.
+inline constexpr std::string_view kChunkCorrupt = "3e9e1e44366ed20c0be92fad639b3693";
+// A chunk of a remote image cannot be had now.
+inline constexpr std::string_view kChunkFailed = "e979e86819b3fed42e3e81e0c08dfccd";
+// Remote images are not cached on disk for a while.
+inline constexpr std::string_view kCacheDiskRefused = "38dd15e874093e4a2585c435ad255a04";
 // All of a VM's memory is loaded; it needs no pager any more.
 inline constexpr std::string_view kSessionComplete = "e58a0d7c96b14cf3ae2b71fd0a4c8d15";
 // The descriptor store is full.

@@ -4,6 +4,7 @@
 // What the sessions of one broker share. Everything outlives the sessions.
 
 #include "bus/bus.hpp"
+#include "chunk_cache.hpp"
 #include "config.hpp"
 #include "event/event.hpp"
 #include "image_table.hpp"
@@ -44,6 +45,7 @@ struct Broker {
     ImageTable& images;
     EndingWorkers& ending;
     const Config& config;
+    ChunkCache* chunks = nullptr; // set once, before the first session
     // Fixed at start: no new session, no new worker.
     bool safe_mode = false;
     // Moving workers to their unit failed before; it is said once.

@@ -3,6 +3,11 @@
 
 #include "build_config.hpp"
 
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+
 namespace thaw::pagerd {
 
 namespace {
@@ -22,6 +27,12 @@ std::function<Result<>(std::string_view)> pressure(std::uint32_t* target) {
         *target = static_cast<std::uint32_t>(parsed * kPercent);
         return {};
     };
+}
+
+std::uint64_t an_eighth_of_memory() {
+    const auto pages = static_cast<std::uint64_t>(std::max(::sysconf(_SC_PHYS_PAGES), 1L));
+    const auto size = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+    return pages * size / 8;
 }
 
 } // namespace
@@ -46,6 +57,13 @@ std::vector<ConfigKey> config_keys(Config& config) {
         {section, "SequentialBudget", config_size(&config.prefetch.sequential_budget)},
         {section, "MemoryPressureLimit", pressure(&config.prefetch.memory_pressure)},
         {section, "IOPressureLimit", pressure(&config.prefetch.io_pressure)},
+        {section, "CacheBacking", config_word(kCacheBackings, &config.cache.backing)},
+        {section, "CacheMemoryMax", config_size(&config.cache.memory)},
+        {section, "CacheDiskMax", config_size(&config.cache.disk)},
+        {section, "CacheKeepFree", config_size(&config.cache_keep_free)},
+        {section, "CacheIdleSec", config_positive_timespan(&config.cache_idle)},
+        {section, "CacheDirectory", config_absolute_path(&config.cache_directory)},
+        {section, "FetchSocket", config_absolute_path(&config.fetch_socket)},
         {section, "WorkerProgram", config_absolute_path(&config.worker_program)},
         {section, "RuntimeDirectory", config_absolute_path(&config.runtime_directory)},
         {section, "WorkersUnit", config_string(&config.workers_unit)},
@@ -54,11 +72,15 @@ std::vector<ConfigKey> config_keys(Config& config) {
 
 Result<LoadedConfig> load_config() {
     LoadedConfig loaded;
+    // Made by CacheDirectory= of the unit.
+    if (const char* directory = std::getenv("CACHE_DIRECTORY"); directory != nullptr)
+        loaded.config.cache_directory = directory;
     loaded.config.worker_program = std::string(THAW_LIBEXECDIR) + "/thaw-pager-worker";
     THAW_TRY(
         loaded.warnings,
         read_config(ConfigLocation::of_daemon("pagerd"), config_keys(loaded.config))
     );
+    if (loaded.config.cache.memory == 0) loaded.config.cache.memory = an_eighth_of_memory();
     return loaded;
 }
 

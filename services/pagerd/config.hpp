@@ -3,9 +3,11 @@
 
 // /etc/thaw/pagerd.conf and its drop-ins, section [Pager]. Read once at start.
 
+#include "chunk_plan.hpp"
 #include "config/ini.hpp"
 #include "core/names.hpp"
 #include "core/text.hpp"
+#include "protocol/fetch_control.hpp"
 #include "protocol/session_memory.hpp"
 
 #include <cstdint>
@@ -39,6 +41,16 @@ struct Config {
         .memory_pressure = 1000,
         .io_pressure = 5000,
     };
+    // Chunks of remote images. Memory: an eighth of the host's, unless it is set.
+    CacheBudget cache{
+        .backing = CacheBacking::Auto,
+        .memory = 0,
+        .disk = std::uint64_t{16} << 30,
+    };
+    std::uint64_t cache_keep_free = std::uint64_t{1} << 30;
+    Microseconds cache_idle = 600 * kUsecPerSec;
+    std::string cache_directory; // empty: no tier on disk
+    std::string fetch_socket = protocol::kFetchSocket;
     std::string worker_program; // absolute path
     std::string runtime_directory = paths::kPagerRuntime;
     // Unit that workers are moved to; empty: they stay.

@@ -48,6 +48,10 @@ Fd* file_target(CreateRequest& request, std::string_view name) {
     if (name == "map") return &request.files.map;
     if (name == "layers") return &request.files.layers;
     if (name == "working-set") return &request.working_set;
+    if (name == "remote-memory") {
+        if (!request.remote) request.remote.emplace();
+        return &request.remote->file;
+    }
     if (name.size() != kBase.size() + 1 || !name.starts_with(kBase)) return nullptr;
     const auto number = static_cast<std::size_t>(name.back() - '0');
     if (number < 1 || number > protocol::kMaxBases) return nullptr;
@@ -92,6 +96,26 @@ read_prefetch_option(BusMessage& message, std::string_view key, protocol::Prefet
     return true;
 }
 
+// false: not one of these. Without MemoryUrl they describe the file "remote-memory".
+Result<bool> read_remote_option(BusMessage& message, std::string_view key, CreateRequest& request) {
+    const bool is_text = key == "MemoryUrl" || key == "MemoryETag" || key == "MemoryModified";
+    if (!is_text && key != "MemoryLength") return false;
+    if (!request.remote) request.remote.emplace();
+    RemoteMemory& remote = *request.remote;
+    if (!is_text) {
+        THAW_TRY(remote.identity.length, read_variant<std::uint64_t>(message, "MemoryLength", "t"));
+        return true;
+    }
+    THAW_TRY(
+        const std::string text, read_variant<const char*>(message, std::string(key).c_str(), "s")
+    );
+    std::string& target = key == "MemoryUrl"    ? remote.url
+                          : key == "MemoryETag" ? remote.identity.etag
+                                                : remote.identity.last_modified;
+    target = text;
+    return true;
+}
+
 Result<> read_option(BusMessage& message, std::string_view key, CreateRequest& request) {
     auto& info = request.info;
     if (key == "ImageId") {
@@ -127,8 +151,10 @@ Result<> read_option(BusMessage& message, std::string_view key, CreateRequest& r
         if (request.handshake_timeout == 0 || request.handshake_timeout > kLongestHandshake)
             return invalid("HandshakeTimeoutUSec is out of range");
     } else {
-        THAW_TRY(const bool known, read_prefetch_option(message, key, request.prefetch));
-        if (!known) return invalid("unknown option '{}'", key);
+        THAW_TRY(const bool prefetch, read_prefetch_option(message, key, request.prefetch));
+        if (prefetch) return {};
+        THAW_TRY(const bool remote, read_remote_option(message, key, request));
+        if (!remote) return invalid("unknown option '{}'", key);
     }
     return {};
 }
@@ -139,20 +165,47 @@ Result<> read_options(BusMessage& message, CreateRequest& request) {
     });
 }
 
+// What is fetched is served only because it can be checked.
+Result<> check_remote(const CreateRequest& request) {
+    const auto& files = request.files;
+    const RemoteMemory& remote = *request.remote;
+    if (files.memory || files.layers) return invalid("a remote memory beside 'memory' or 'layers'");
+    if (!files.map) return invalid("a remote memory without 'map'");
+    if (remote.url.empty() == !remote.file)
+        return invalid("a remote memory is either MemoryUrl or the file 'remote-memory'");
+    if (remote.url.size() > protocol::kFetchMaxUrl ||
+        remote.identity.etag.size() > protocol::kFetchMaxTag ||
+        remote.identity.last_modified.size() > protocol::kFetchMaxTag)
+        return invalid("MemoryUrl, MemoryETag or MemoryModified is too long");
+    if (request.info.image_id == decltype(request.info.image_id){})
+        return invalid("a remote memory without ImageId");
+    return {};
+}
+
+// In bytes.
+Result<std::uint64_t> size_of_memory(const CreateRequest& request) {
+    if (request.remote) {
+        THAW_CHECK(check_remote(request));
+        return request.remote->identity.length;
+    }
+    if (!request.files.memory) return invalid("the file 'memory' is missing");
+    struct stat status{};
+    if (::fstat(request.files.memory.get(), &status) != 0)
+        return fail_errno(errno, "stat the memory");
+    if (!S_ISREG(status.st_mode)) return invalid("the file 'memory' is no regular file");
+    return static_cast<std::uint64_t>(status.st_size);
+}
+
 // The memory file decides what can be served.
 Result<> check_memory(CreateRequest& request) {
     auto& info = request.info;
     const auto& files = request.files;
-    if (!files.memory) return invalid("the file 'memory' is missing");
+    THAW_TRY(const std::uint64_t size, size_of_memory(request));
     if (static_cast<bool>(files.layers) == files.bases.empty() ||
         std::ranges::any_of(files.bases, [](const Fd& base) { return !base; }))
         return invalid("'layers' and 'base-1' to 'base-N' belong together");
     // Pages of a difference are told apart from its base's by checksums made over the whole.
     if (files.layers && !files.map) return invalid("'layers' without 'map'");
-    struct stat status{};
-    if (::fstat(files.memory.get(), &status) != 0) return fail_errno(errno, "stat the memory");
-    if (!S_ISREG(status.st_mode)) return invalid("the file 'memory' is no regular file");
-    const auto size = static_cast<std::uint64_t>(status.st_size);
     if (info.memory_size == 0) info.memory_size = size;
     if (info.page_size != kSmallPage && info.page_size != kHugePage)
         return invalid("PageSize {} is neither 4096 nor 2097152", info.page_size);

@@ -9,13 +9,17 @@
 #include "core/text.hpp"
 #include "image_table.hpp"
 #include "protocol/session_memory.hpp"
+#include "remote_memory.hpp"
+
+#include <optional>
 
 namespace thaw::pagerd {
 
 struct CreateRequest {
     protocol::SessionInfo info; // without session_id; image_id all zero when none was given
     ImageFiles files;
-    Fd working_set; // may be invalid
+    Fd working_set;                     // may be invalid
+    std::optional<RemoteMemory> remote; // then there is no file `memory`
     protocol::PrefetchPolicy prefetch;
     bool track = false; // what the guest writes, from its first page on
     Microseconds handshake_timeout = 0;

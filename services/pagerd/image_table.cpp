@@ -21,12 +21,19 @@ std::vector<std::pair<FdRole, int>> roles_of(const ImageFiles& files) {
     add(FdRole::Layers, files.layers);
     for (std::size_t i = 0; i < files.bases.size(); ++i)
         add(kBaseRoles.at(i), files.bases[i]);
+    add(FdRole::ChunkView, files.chunk_view);
     return roles;
 }
 
 bool is_whole(const ImageFiles& files) {
     return files.memory && static_cast<bool>(files.layers) != files.bases.empty() &&
            std::ranges::all_of(files.bases, [](const Fd& base) { return static_cast<bool>(base); });
+}
+
+Result<FileIdentity> identity_of(const ImageFiles& files) {
+    THAW_TRY(auto identity, identify(files.memory ? files.memory.get() : -1));
+    if (files.chunk_view) identity.mtime_ns = 0; // a cache is written to
+    return identity;
 }
 
 } // namespace
@@ -59,7 +66,7 @@ void ImageTable::unstore(const std::string& id, const ImageFiles& files) {
 }
 
 Result<const ImageSource*> ImageTable::acquire(const std::string& id, ImageFiles files) {
-    THAW_TRY(const auto identity, identify(files.memory.get()));
+    THAW_TRY(const auto identity, identity_of(files));
     if (const auto found = images_.find(id); found != images_.end()) {
         if (found->second.identity != identity)
             return fail_named(
@@ -90,6 +97,7 @@ Result<> ImageTable::adopt(const std::string& id, std::map<FdRole, Fd>& stored) 
     files.memory = take(FdRole::Memory);
     files.map = take(FdRole::Map);
     files.layers = take(FdRole::Layers);
+    files.chunk_view = take(FdRole::ChunkView);
     for (std::size_t i = 0; i < kBaseRoles.size(); ++i) {
         Fd base = take(kBaseRoles.at(i));
         if (!base) continue;
@@ -97,7 +105,7 @@ Result<> ImageTable::adopt(const std::string& id, std::map<FdRole, Fd>& stored) 
         files.bases[i] = std::move(base);
     }
     if (roles_of(files).empty()) return {};
-    auto identity = identify(files.memory ? files.memory.get() : -1);
+    auto identity = identity_of(files);
     if (!is_whole(files) || !identity) {
         unstore(id, files);
         return fail(EBADMSG, "image {}: not all of its files were kept", id);

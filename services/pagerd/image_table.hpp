@@ -2,8 +2,8 @@
 #pragma once
 
 // Source descriptors of images, each image once however many sessions use it, here and in the
-// descriptor store ("IMAGEID.memory", "IMAGEID.map", and of a difference "IMAGEID.layers",
-// "IMAGEID.base1" and so on).
+// descriptor store ("IMAGEID.memory", "IMAGEID.map", of a difference "IMAGEID.layers",
+// "IMAGEID.base1" and so on, of a remote image "IMAGEID.chunk-view").
 
 #include "core/file.hpp"
 #include "stored_fds.hpp"
@@ -23,8 +23,13 @@ struct ImageFiles {
     Fd map;                // invalid: pages are not checked
     Fd layers;             // of a difference only, with at least one of `bases`
     std::vector<Fd> bases; // memory files of the images below, nearest first
+    // Of a remote image: `memory` is the cache's memfd, and this is the map of its chunks. Both
+    // can only be read.
+    Fd chunk_view;
 
-    std::size_t count() const { return 1 + (map ? 1 : 0) + (layers ? 1 : 0) + bases.size(); }
+    std::size_t count() const {
+        return 1 + (map ? 1 : 0) + (layers ? 1 : 0) + bases.size() + (chunk_view ? 1 : 0);
+    }
 };
 
 struct ImageSource {

@@ -2,6 +2,7 @@
 #include "manager.hpp"
 
 #include "api/pager1.hpp"
+#include "api/source_errors.hpp"
 #include "event/priorities.hpp"
 #include "log/log.hpp"
 #include "log/message_ids.hpp"
@@ -37,10 +38,26 @@ Manager::Manager(DaemonContext context, LoadedConfig loaded)
 
 Result<> Manager::start() {
     register_bus_errors(pager1::kErrors);
+    register_bus_errors(source_error::kErrors);
     log_config_warnings(loaded_.warnings);
     // A start that cannot be counted is no reason not to serve.
     if (auto counted = count_start(); !counted) log_warning("{}", counted.error().message());
     THAW_CHECK(systemd_.start());
+    const auto& config = loaded_.config;
+    THAW_TRY(
+        chunks_, ChunkCache::create(
+                     context_.loop, context_.bus, store_,
+                     {
+                         .budget = config.cache,
+                         .directory = config.cache_directory,
+                         .keep_free = config.cache_keep_free,
+                         .idle = config.cache_idle,
+                         .fetch_socket = config.fetch_socket,
+                     }
+                 )
+    );
+    broker_.chunks = chunks_.get();
+    THAW_TRY(chunks_bus_, ChunkCacheBus::create(context_.bus, *chunks_));
     THAW_CHECK(export_objects());
     Fd control = std::move(inherited_.control);
     adopt_all(std::move(inherited_));
@@ -119,7 +136,8 @@ Result<> Manager::check_room(const CreateRequest& request) const {
         );
     const bool known = images_.contains(hex_encode(info.image_id.data(), info.image_id.size()));
     const std::size_t fresh = known ? 0 : request.files.count();
-    if (!store_has_room(store_.capacity(), sessions_.size(), images_.descriptors(), fresh)) {
+    const std::size_t images = images_.descriptors() + chunks_->descriptors();
+    if (!store_has_room(store_.capacity(), sessions_.size(), images, fresh)) {
         log_event(
             LogLevel::Error, message_id::kStoreFull, {{"THAW_INSTANCE", info.name}},
             "{}: the descriptor store ({}) has no room for another session", info.name,
@@ -133,12 +151,30 @@ Result<> Manager::check_room(const CreateRequest& request) const {
     return {};
 }
 
+// What a worker gets of a remote image: the bytes of the cache and the map of them, to read.
+Result<> Manager::open_chunks(CreateRequest& request) {
+    if (!request.remote) return {};
+    auto& info = request.info;
+    const auto& id = info.image_id;
+    THAW_TRY(
+        const auto* chunks, chunks_->open(
+                                hex_encode(id.data(), id.size()), std::move(*request.remote),
+                                request.files.map.get(), info.memory_size
+                            )
+    );
+    THAW_TRY(request.files.memory, protocol::reopen_read_only(chunks->files()->data.get()));
+    THAW_TRY(request.files.chunk_view, protocol::reopen_read_only(chunks->map().fd()));
+    info.flags |= protocol::kFlagChunked;
+    return {};
+}
+
 Result<Session*> Manager::create(CreateRequest request) {
     THAW_TRY(request.info.session_id, random_id());
     // An image without an id of its own is nobody else's.
     if (request.info.image_id == decltype(request.info.image_id){})
         request.info.image_id = request.info.session_id;
     THAW_CHECK(check_room(request));
+    THAW_CHECK(open_chunks(request));
     THAW_TRY(auto memory, protocol::SessionMemory::create(request.info));
     const auto& id = request.info.image_id;
     THAW_TRY(

@@ -4,6 +4,7 @@
 // The broker: all sessions, their adoption after a restart, the limits.
 
 #include "broker.hpp"
+#include "chunk_cache_bus.hpp"
 #include "control_socket.hpp"
 #include "create_request.hpp"
 #include "daemon/daemon.hpp"
@@ -35,6 +36,7 @@ private:
     // ---- manager.cpp: sessions
     Result<Session*> create(CreateRequest request);
     Result<> check_room(const CreateRequest& request) const;
+    Result<> open_chunks(CreateRequest& request);
     Result<Session*> find(std::string_view name) const;
     Session* add(protocol::SessionMemory memory, const ImageSource* image);
     void on_ended(Session& session, std::string_view result);
@@ -90,6 +92,8 @@ private:
     FdStore store_;
     ImageTable images_;
     EndingWorkers ending_;
+    std::unique_ptr<ChunkCache> chunks_;
+    std::unique_ptr<ChunkCacheBus> chunks_bus_;
     Broker broker_;
 
     struct Creation {

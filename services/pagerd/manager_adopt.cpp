@@ -82,6 +82,8 @@ void Manager::adopt_images(Inherited& inherited) {
     for (auto next = inherited.by_id.begin(); next != inherited.by_id.end();) {
         const auto current = next++;
         auto& [id, stored] = *current;
+        if (auto adopted = chunks_->adopt(id, stored); !adopted)
+            log_warning("cache of image {}", adopted.error().message());
         if (auto adopted = images_.adopt(id, stored); !adopted)
             log_warning("{}", adopted.error().message());
         if (stored.empty()) inherited.by_id.erase(current);

@@ -71,6 +71,7 @@ void Session::unstore(FdRole role) {
 }
 
 Result<> Session::open(Microseconds handshake_timeout) {
+    THAW_CHECK(attach_chunks());
     THAW_TRY(listener_, make_session_socket(broker_.config.runtime_directory, name()));
     THAW_CHECK(store(FdRole::Session, memory_.fd()));
     THAW_CHECK(store(FdRole::Listen, listener_.get()));
@@ -119,6 +120,8 @@ void Session::make_worker() {
                 },
             .complete = [this] { on_complete(); },
             .attended = [this](const protocol::AttendedMessage& message) { on_attended(message); },
+            .want_chunk = [this](const protocol::WantChunkMessage& wanted
+                          ) { on_want_chunk(wanted); },
             .replay_ended = [this](const protocol::ReplayEndedMessage& message
                             ) { on_replay_ended(message); },
             .page_lost = [this](const protocol::FailedMessage& message) { on_page_lost(message); },
@@ -205,6 +208,7 @@ void Session::release_all() {
     track_deadline_.reset();
     for (const auto& waiting : std::exchange(track_calls_, {}))
         waiting.call.reply_error(Error(pager1::error::kNotServing, ESHUTDOWN, "the session ended"));
+    detach_chunks();
     if (worker_) worker_->finish();
     for (const auto role : std::set<FdRole>(stored_))
         unstore(role);

@@ -24,7 +24,7 @@
 
 namespace thaw::pagerd {
 
-class Session {
+class Session final : private ChunkUser {
 public:
     // What a caller may ask of a session; the owner checks the sender first.
     enum class Change {
@@ -51,6 +51,7 @@ public:
     );
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
+    ~Session() override { detach_chunks(); }
 
     // Before open(); may be invalid.
     void set_working_set(Fd working_set) { working_set_ = std::move(working_set); }
@@ -138,6 +139,14 @@ private:
     // ---- session_adopt.cpp
     Result<> take_over(Fd worker);
 
+    // ---- session_chunks.cpp: of a remote image
+    Result<> attach_chunks();
+    void detach_chunks();
+    void on_want_chunk(const protocol::WantChunkMessage& wanted);
+    const protocol::SessionMemory& chunk_memory() const override { return memory_; }
+    void chunk_landed(std::uint32_t chunk) override;
+    void chunk_failed(std::uint32_t chunk, int errno_value) override;
+
     // ---- session_handshake.cpp
     Result<> listen(Microseconds handshake_timeout);
     void on_connection();
@@ -197,6 +206,7 @@ private:
     Broker& broker_;
     protocol::SessionMemory memory_;
     const ImageSource* image_;
+    ChunkImage* chunks_ = nullptr; // attached to
     EndHandler ended_;
     ChangeRequest change_requested_;
     std::string id_;

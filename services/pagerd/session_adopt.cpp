@@ -21,6 +21,9 @@ Result<> Session::adopt(std::map<FdRole, Fd> stored, const std::set<FdRole>& kep
     uffd_ = take(stored, FdRole::Uffd);
     vmm_ = take(stored, FdRole::Vmm);
     working_set_ = take(stored, FdRole::Replay);
+    // Without its cache it serves what it has; the pages that are missing are a loss by policy.
+    if (auto attached = attach_chunks(); !attached)
+        log_error(log_fields(), "{}", attached.error().message());
     if (!stored_.contains(FdRole::Session)) THAW_CHECK(store(FdRole::Session, memory_.fd()));
     if (!uffd_) {
         listener_ = take(stored, FdRole::Listen);
@@ -71,6 +74,7 @@ Result<> Session::accept_worker(protocol::HelloMessage hello, Fd channel, Peer p
             .map = std::move(hello.map),
             .layers = std::move(hello.layers),
             .bases = std::move(hello.bases),
+            .chunk_view = std::move(hello.chunk_map),
         };
         THAW_TRY(
             image_, broker_.images.acquire(hex_encode(id.data(), id.size()), std::move(files))

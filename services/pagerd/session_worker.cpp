@@ -115,6 +115,9 @@ Result<> SessionWorker::send_start() {
         THAW_TRY(auto copy, base.duplicate());
         start.bases.push_back(std::move(copy));
     }
+    if (files.chunk_view) {
+        THAW_TRY(start.chunk_map, files.chunk_view.duplicate());
+    }
     if (resources_.working_set >= 0) {
         THAW_TRY(start.working_set, duplicate_fd(resources_.working_set));
     }
@@ -277,6 +280,9 @@ void SessionWorker::on_message(protocol::ControlMessage message) {
     case protocol::ControlType::Attended:
         events_.attended(message.attended);
         break;
+    case protocol::ControlType::WantChunk:
+        events_.want_chunk(message.want_chunk);
+        break;
     case protocol::ControlType::ReplayEnded:
         events_.replay_ended(message.replay_ended);
         break;
@@ -298,14 +304,20 @@ void SessionWorker::on_exit(const std::string& how) {
 }
 
 void SessionWorker::attend() {
+    tell(protocol::encode(protocol::ControlType::Attend));
+}
+
+void SessionWorker::tell(const protocol::EncodedMessage& message) {
     if (!process_) return;
-    if (auto sent = process_->send(protocol::encode(protocol::ControlType::Attend)); !sent)
+    if (auto sent = process_->send(message); !sent)
         log_debug(resources_.fields, "{}", sent.error().message());
 }
 
 void SessionWorker::count_loss(const std::string& how) {
     if (finished_) return;
     ++broker_.workers_lost;
+    // It is proven dead, and so is what it was reading.
+    resources_.memory->state().used_chunk.store(0, std::memory_order_seq_cst);
     log_event(
         LogLevel::Warning, message_id::kWorkerLost, resources_.fields,
         "{}: the worker was lost: {}", resources_.memory->info().name, how

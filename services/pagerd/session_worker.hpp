@@ -35,6 +35,7 @@ public:
         std::function<void()> serving;  // a worker says Ready
         std::function<void()> complete; // every page is in
         std::function<void(const protocol::AttendedMessage&)> attended;
+        std::function<void(const protocol::WantChunkMessage&)> want_chunk;
         std::function<void(const protocol::ReplayEndedMessage&)> replay_ended;
         std::function<void(const protocol::FailedMessage&)> page_lost; // a page cannot be served
         std::function<void(Error)> lost; // WorkerLost: there is none and none will be started
@@ -52,6 +53,8 @@ public:
     void set_image(const ImageSource* image) { resources_.image = image; }
     // The session's control fields have changed. One that is not there reads them when it starts.
     void attend();
+    // Best effort: a worker that did not hear it asks again.
+    void tell(const protocol::EncodedMessage& message);
     // Looks for a stuck worker.
     void check(Microseconds now);
     // The VMM is dead: nothing is replaced any more, the worker goes to broker.ending.

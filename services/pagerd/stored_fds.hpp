@@ -36,6 +36,13 @@ enum class FdRole : std::uint8_t {
     Base5,
     Base6,
     Base7,
+    Chunks,     // remote image: the cache's bytes
+    ChunkMap,   // ... and which of them count
+    ChunkIndex, // ... what they must be: its memory.map
+    Remote,     // ... where they come from
+    RemoteFile, // ... which may be a file
+    Spill,      // ... and those that were pushed out to disk
+    ChunkView,  // image: the map of `memory`'s chunks as workers get it
 };
 
 inline constexpr EnumTable kFdRoleNames{std::array{
@@ -56,6 +63,13 @@ inline constexpr EnumTable kFdRoleNames{std::array{
     std::pair{FdRole::Base5, std::string_view("base5")},
     std::pair{FdRole::Base6, std::string_view("base6")},
     std::pair{FdRole::Base7, std::string_view("base7")},
+    std::pair{FdRole::Chunks, std::string_view("chunks")},
+    std::pair{FdRole::ChunkMap, std::string_view("chunk-map")},
+    std::pair{FdRole::ChunkIndex, std::string_view("chunk-index")},
+    std::pair{FdRole::Remote, std::string_view("remote")},
+    std::pair{FdRole::RemoteFile, std::string_view("remote-file")},
+    std::pair{FdRole::Spill, std::string_view("spill")},
+    std::pair{FdRole::ChunkView, std::string_view("chunk-view")},
 }};
 
 inline constexpr std::array kBaseRoles{

@@ -173,11 +173,16 @@ Result<> WebLab::start_proxy(const std::string& script) {
              "--tls-cert", file("server.pem"), "--tls-key", file("server.key")},
             write_end.get());
     write_end.reset();
-    char line[32] = {};
-    if (::read(read_end.get(), line, sizeof line - 1) <= 0)
-        return fail(EIO, "the proxy does not start");
+    std::string line; // it may come in pieces
+    while (!line.ends_with('\n')) {
+        char piece[32];
+        const ssize_t size = ::read(read_end.get(), piece, sizeof piece);
+        if (size < 0 && errno == EINTR) continue;
+        if (size <= 0) return fail(EIO, "the proxy does not start");
+        line.append(piece, static_cast<std::size_t>(size));
+    }
     char* rest = nullptr;
-    proxy_port_ = static_cast<std::uint16_t>(std::strtoul(line, &rest, 10));
+    proxy_port_ = static_cast<std::uint16_t>(std::strtoul(line.c_str(), &rest, 10));
     tls_proxy_port_ = static_cast<std::uint16_t>(std::strtoul(rest, nullptr, 10));
     return {};
 }
