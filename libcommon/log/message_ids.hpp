@@ -152,5 +152,7 @@ inline constexpr std::string_view kShareLeftover = "e1db24be67c645b883296b82b4b1
 inline constexpr std::string_view kShareHookFailed = "b298680a054d4144a90aecfda09f8b94";
 // A remote source could not be read.
 inline constexpr std::string_view kFetchFailed = "3a5cb35afbb94df98858834826f79052";
+// The kernel holds back threads that write through the page cache.
+inline constexpr std::string_view kWritesThrottled = "d6420a9dd90f40df95cde85d40a420a9";
 
 } // namespace thaw::message_id

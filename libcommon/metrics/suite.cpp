@@ -263,6 +263,32 @@ void add_jobs(std::vector<Family>& families, const Properties& restored) {
     families.push_back(std::move(family));
 }
 
+// Of every daemon that counts it. One whose kernel does not say has no number, and says so.
+void add_throttle(std::vector<Family>& families, const Answers& answers) {
+    Family known(
+        "thaw_dirty_throttle_known", Type::Gauge, "",
+        "Whether the daemon can see that the kernel holds its writers back."
+    );
+    Family seen(
+        "thaw_dirty_throttled_threads", Type::Counter, "",
+        "Threads seen in balance_dirty_pages, once a second while something is written."
+    );
+    Family looks("thaw_dirty_throttle_looks", Type::Counter, "", "Looks for such threads.");
+    for (std::size_t i = 0; i < kDaemons.size(); ++i) {
+        const Labels labels{{"daemon", std::string(kDaemons[i].name)}};
+        const Properties& manager = answers[i].manager;
+        const std::string state = text(manager, "DirtyThrottle");
+        const bool is_known = state == "idle" || state == "writing";
+        known.add(labels, std::uint64_t{is_known});
+        if (answers[i].up && !is_known) continue;
+        seen.add(labels, number(manager, "DirtyThrottled"));
+        looks.add(labels, number(manager, "DirtyThrottleLooks"));
+    }
+    families.push_back(std::move(known));
+    families.push_back(std::move(seen));
+    families.push_back(std::move(looks));
+}
+
 template <std::size_t N>
 void add_manager(
     std::vector<Family>& families, const std::array<Mapping, N>& mappings, const Answer& answer
@@ -295,6 +321,7 @@ std::string suite_exposition(const Answers& answers) {
 
     add_manager(families, kRestore, answers[0]);
     add_jobs(families, answers[0].manager);
+    add_throttle(families, answers);
     add_manager(families, kPager, answers[1]);
     const auto sessions = sessions_of(answers[1]);
     add_states(families, sessions);

@@ -8,6 +8,7 @@
 #include "event/disk.hpp"
 #include "guard/guard_client.hpp"
 #include "image/store.hpp"
+#include "metrics/dirty_throttle.hpp"
 #include "pager_client.hpp"
 #include "policy.hpp"
 #include "records.hpp"
@@ -28,6 +29,7 @@ struct Context {
     guard::GuardClient& guard;
     VmmApi& vmm;
     Disk& disk;
+    metrics::DirtyThrottle& throttle; // held while a thread writes through the page cache
     const image::Store& images;
     const RecordStore& records;
     const Config& config;

@@ -33,20 +33,24 @@ Result<std::unique_ptr<Manager>>
 Manager::create(const DaemonContext& daemon, const Config& config) {
     THAW_TRY(auto vmm, VmmApi::create(daemon.loop));
     THAW_TRY(auto disk, Disk::create(daemon.loop));
-    return std::unique_ptr<Manager>(new Manager(daemon, config, std::move(vmm), std::move(disk)));
+    THAW_TRY(auto throttle, metrics::DirtyThrottle::create(daemon.loop));
+    return std::unique_ptr<Manager>(
+        new Manager(daemon, config, std::move(vmm), std::move(disk), std::move(throttle))
+    );
 }
 
 Manager::Manager(
     const DaemonContext& daemon, const Config& config, std::unique_ptr<VmmApi> vmm,
-    std::unique_ptr<Disk> disk
+    std::unique_ptr<Disk> disk, std::unique_ptr<metrics::DirtyThrottle> throttle
 )
     : loop_(daemon.loop), bus_(daemon.bus), config_(config), policy_(policy_of(config)),
       images_(paths::kImages), records_(paths::kRestoreRuntime), vmm_(std::move(vmm)),
-      disk_(std::move(disk)), systemd_(bus_, loop_), pager_(bus_, loop_), shares_(bus_),
-      guard_(bus_, *disk_, "thaw-restored", tell_guard_trouble), polkit_(bus_),
+      disk_(std::move(disk)), throttle_(std::move(throttle)), systemd_(bus_, loop_),
+      pager_(bus_, loop_), shares_(bus_), guard_(bus_, *disk_, "thaw-restored", tell_guard_trouble),
+      polkit_(bus_),
       context_{
-          loop_,  bus_,    systemd_, pager_,  shares_, guard_, *vmm_,
-          *disk_, images_, records_, config_, policy_, *this,
+          loop_,  bus_,       systemd_, pager_,   shares_, guard_,  *vmm_,
+          *disk_, *throttle_, images_,  records_, config_, policy_, *this,
       },
       writers_(
           guard_,

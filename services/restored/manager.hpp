@@ -64,7 +64,7 @@ public:
 private:
     Manager(
         const DaemonContext& daemon, const Config& config, std::unique_ptr<VmmApi> vmm,
-        std::unique_ptr<Disk> disk
+        std::unique_ptr<Disk> disk, std::unique_ptr<metrics::DirtyThrottle> throttle
     );
 
     // manager_bus.cpp
@@ -82,6 +82,9 @@ private:
     Result<> append_version(BusMessage& reply) const;
     Result<> append_jobs(BusMessage& reply) const;
     Result<> append_job_results(BusMessage& reply) const;
+    Result<> append_throttle(BusMessage& reply) const;
+    Result<> append_throttled(BusMessage& reply) const;
+    Result<> append_throttle_looks(BusMessage& reply) const;
     Result<> append_instances(BusMessage& reply) const;
     Result<> append_max_jobs(BusMessage& reply) const;
     Result<> append_backend(BusMessage& reply) const;
@@ -150,6 +153,7 @@ private:
     RecordStore records_;
     std::unique_ptr<VmmApi> vmm_;
     std::unique_ptr<Disk> disk_;
+    std::unique_ptr<metrics::DirtyThrottle> throttle_;
     SystemdClient systemd_;
     PagerClient pager_;
     SharesClient shares_;

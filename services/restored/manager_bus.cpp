@@ -121,6 +121,18 @@ Result<> Manager::append_job_results(BusMessage& reply) const {
     return reply.close_container();
 }
 
+Result<> Manager::append_throttle(BusMessage& reply) const {
+    return reply.append("s", std::string(throttle_->state()).c_str());
+}
+
+Result<> Manager::append_throttled(BusMessage& reply) const {
+    return reply.append("t", throttle_->counters().throttled);
+}
+
+Result<> Manager::append_throttle_looks(BusMessage& reply) const {
+    return reply.append("t", throttle_->counters().looks);
+}
+
 Result<> Manager::append_instances(BusMessage& reply) const {
     return reply.append("u", static_cast<std::uint32_t>(instances_.size()));
 }
@@ -250,6 +262,11 @@ const sd_bus_vtable* Manager::vtable() {
         SD_BUS_PROPERTY("Version", "s", (bus_property<M, &M::append_version>), 0, kConst),
         SD_BUS_PROPERTY("NJobs", "u", (bus_property<M, &M::append_jobs>), 0, kEmits),
         SD_BUS_PROPERTY("JobResults", "a(sst)", (bus_property<M, &M::append_job_results>), 0, 0),
+        SD_BUS_PROPERTY("DirtyThrottle", "s", (bus_property<M, &M::append_throttle>), 0, 0),
+        SD_BUS_PROPERTY("DirtyThrottled", "t", (bus_property<M, &M::append_throttled>), 0, 0),
+        SD_BUS_PROPERTY(
+            "DirtyThrottleLooks", "t", (bus_property<M, &M::append_throttle_looks>), 0, 0
+        ),
         SD_BUS_PROPERTY("NInstances", "u", (bus_property<M, &M::append_instances>), 0, kEmits),
         SD_BUS_PROPERTY("MaxJobs", "u", (bus_property<M, &M::append_max_jobs>), 0, kConst),
         SD_BUS_PROPERTY("MemoryBackend", "s", (bus_property<M, &M::append_backend>), 0, kEmits),

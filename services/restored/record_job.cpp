@@ -227,9 +227,11 @@ void RecordJob::write() {
     );
     if (!started) return conclude(file_failure(started.error()));
     writing_ = std::move(*started);
+    writes_ = context().throttle.begin(fmt::format("the recording of {}", image()));
 }
 
 void RecordJob::on_written(Result<> written) {
+    writes_ = {};
     room_.reset(); // the job is shown for a while longer
     if (!written) {
         const auto& cause = written.error();

@@ -76,6 +76,7 @@ private:
     struct Written;
     std::shared_ptr<Written> written_;
     std::unique_ptr<BackgroundTask> writing_;
+    metrics::DirtyThrottle::Writing writes_;
 };
 
 } // namespace thaw::restore

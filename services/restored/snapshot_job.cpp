@@ -253,9 +253,11 @@ void SnapshotJob::seal() {
     );
     if (!started) return fail_with(file_failure(started.error()));
     sealing_ = std::move(*started);
+    writes_ = context().throttle.begin(fmt::format("the snapshot of {}", instance()));
 }
 
 void SnapshotJob::on_sealed(const Result<>& sealed) {
+    writes_ = {};
     if (!sealed) {
         const auto& cause = sealed.error();
         if (cause.code() == ECANCELED)

@@ -108,6 +108,7 @@ private:
     guard::GuardHandle guard_;
     DiskHandle disk_;
     std::unique_ptr<BackgroundTask> sealing_;
+    metrics::DirtyThrottle::Writing writes_;
 };
 
 } // namespace thaw::restore

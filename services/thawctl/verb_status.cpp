@@ -5,6 +5,7 @@
 #include "client.hpp"
 #include "exit_codes.hpp"
 #include "fields.hpp"
+#include "log/message_ids.hpp"
 #include "session_view.hpp"
 #include "verbs.hpp"
 
@@ -55,6 +56,21 @@ Result<int> show_instance(Client& client, const std::string& name, const OutputO
     return kExitOk;
 }
 
+// Only what is worth a line: the kernel holds writers of the daemon back, or has done so.
+void add_throttle(Fields& fields, const std::string& label, const Properties& manager) {
+    const auto seen = manager.number("DirtyThrottled");
+    if (seen == 0) return;
+    fields.add(
+        label,
+        fmt::format(
+            "held back by the kernel in {} of {} looks (see \"journalctl "
+            "MESSAGE_ID={}\")",
+            seen, manager.number("DirtyThrottleLooks"), message_id::kWritesThrottled
+        ),
+        Color::Warning
+    );
+}
+
 Result<int> show_host(Client& client, const OutputOptions& options) {
     THAW_TRY(
         const auto manager,
@@ -83,6 +99,7 @@ Result<int> show_host(Client& client, const OutputOptions& options) {
             manager.flag("Prefetch") ? "on" : "off", manager.flag("Recording") ? "on" : "off"
         )
     );
+    add_throttle(fields, "Writes", manager);
     if (pager) {
         fields.add(
             "Pager", fmt::format(
@@ -90,6 +107,7 @@ Result<int> show_host(Client& client, const OutputOptions& options) {
                          pager->number("NSessions"), pager->number("MaxSessions")
                      )
         );
+        add_throttle(fields, "Pager writes", *pager);
         if (pager->flag("SafeMode"))
             fields.add(
                 "Safe mode", "the pager restarts too often and accepts nothing new", Color::Bad

@@ -20,6 +20,8 @@ TEST(Suite, SeriesExistAtZeroWithoutAnyDaemon) {
     EXPECT_TRUE(has(text, "thaw_up{daemon=\"pagerd\"} 0"));
     EXPECT_TRUE(has(text, "thaw_jobs_ended_total{kind=\"restore\",result=\"failed\"} 0"));
     EXPECT_TRUE(has(text, "thaw_pager_sessions 0"));
+    EXPECT_TRUE(has(text, "thaw_dirty_throttled_threads_total{daemon=\"restored\"} 0"));
+    EXPECT_TRUE(has(text, "thaw_dirty_throttled_threads_total{daemon=\"pagerd\"} 0"));
     EXPECT_TRUE(has(text, "thaw_pager_workers_lost_total 0"));
     EXPECT_TRUE(has(text, "thaw_pager_sessions_by_state{state=\"serving\"} 0"));
     EXPECT_TRUE(text.ends_with("# EOF\n"));
@@ -66,6 +68,23 @@ TEST(Suite, ValuesAndUnits) {
     EXPECT_TRUE(has(text, "thaw_session_fault_latency_seconds_sum{vm=\"web\",image=\"base\"} 0.5"));
     // Never sent, and there all the same.
     EXPECT_TRUE(has(text, "thaw_session_retries_total{vm=\"web\",image=\"base\"} 0"));
+}
+
+TEST(Suite, UnknownThrottlingIsNotZero) {
+    Answers answers = one_session();
+    answers[0].manager["DirtyThrottle"] = "writing";
+    answers[0].manager["DirtyThrottled"] = 7U;
+    answers[0].manager["DirtyThrottleLooks"] = 9U;
+    answers[1].manager["DirtyThrottle"] = "unknown";
+    answers[1].manager["DirtyThrottled"] = 0U;
+    const auto text = suite_exposition(answers);
+    EXPECT_TRUE(has(text, "thaw_dirty_throttle_known{daemon=\"restored\"} 1"));
+    EXPECT_TRUE(has(text, "thaw_dirty_throttled_threads_total{daemon=\"restored\"} 7"));
+    EXPECT_TRUE(has(text, "thaw_dirty_throttle_looks_total{daemon=\"restored\"} 9"));
+    EXPECT_TRUE(has(text, "thaw_dirty_throttle_known{daemon=\"pagerd\"} 0"));
+    EXPECT_EQ(
+        text.find("thaw_dirty_throttled_threads_total{daemon=\"pagerd\"}"), std::string::npos
+    );
 }
 
 TEST(Suite, EachFamilyIsDeclaredOnceAndBeforeItsSamples) {
