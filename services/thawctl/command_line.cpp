@@ -363,6 +363,7 @@ void describe(CLI::App& app, CommandLine& line) {
     describe_management(app, line);
     describe_image(app, line);
     describe_shares(app, line);
+    describe_rootfs(app, line);
     describe_space(app, line);
     app.footer(kExamples); // last: verbs inherit the footer of the moment
 }

@@ -22,6 +22,7 @@ struct CommandLine {
     ShareArguments share;
     CacheArguments cache;
     ReserveArguments reserve;
+    RootfsArguments rootfs;
     bool watch = false;
     TopArguments top;
     SessionArguments session;
@@ -37,6 +38,8 @@ struct CommandLine {
 void describe(CLI::App& app, CommandLine& line);
 // The part of describe() for shares and caches.
 void describe_shares(CLI::App& app, CommandLine& line);
+// The part of describe() for root file systems.
+void describe_rootfs(CLI::App& app, CommandLine& line);
 // Decides what depends on several options. EINVAL: a usage error.
 Result<> complete(CommandLine& line);
 

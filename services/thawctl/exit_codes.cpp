@@ -6,6 +6,7 @@
 #include "api/pager1.hpp"
 #include "api/restore1.hpp"
 #include "api/shares1.hpp"
+#include "protocol/rootfs_control.hpp"
 
 #include <optional>
 
@@ -18,6 +19,7 @@ std::optional<int> exit_code_of_name(std::string_view name) {
     namespace restore = restore1::error;
     namespace pager = pager1::error;
     namespace shares = shares1::error;
+    if (name == protocol::rootfs_error::kNotRunning) return kExitNotFound;
     if (name == restore::kNoSuchInstance || name == restore::kNoSuchImage ||
         name == restore::kNoSuchJob || name == pager::kNoSuchSession ||
         name == shares::kNoSuchShare || name == shares::kSourceMissing ||

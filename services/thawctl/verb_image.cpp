@@ -6,12 +6,11 @@
 #include "exit_codes.hpp"
 #include "guard_view.hpp"
 #include "image/store.hpp"
-#include "interrupt.hpp"
 #include "log/log.hpp"
 #include "log/message_ids.hpp"
-#include "progress_bar.hpp"
 #include "table.hpp"
 #include "verbs.hpp"
+#include "with_progress.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -31,25 +30,6 @@ Result<image::Manifest> manifest_of(const ImageArguments& arguments) {
         manifest.drives.push_back(std::move(drive));
     }
     return manifest;
-}
-
-// Runs `work` with a progress callback that draws and listens for Ctrl-C.
-template <class Work>
-auto with_progress(const std::string& label, Work work) {
-    const InterruptGuard guard;
-    ProgressBar bar;
-    const auto begin = now_monotonic();
-    return work([&](std::uint64_t done, std::uint64_t total) {
-        const auto elapsed = std::max<Microseconds>(now_monotonic() - begin, 1);
-        const auto rate = static_cast<std::uint64_t>(
-            static_cast<double>(done) * kUsecPerSec / static_cast<double>(elapsed)
-        );
-        bar.show(
-            total == 0 ? 0 : static_cast<double>(done) / static_cast<double>(total),
-            fmt::format("{}  {}/s", label, format_size(rate))
-        );
-        return !was_interrupted();
-    });
 }
 
 void print_warnings(const image::Store::Warnings& warnings) {

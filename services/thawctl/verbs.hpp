@@ -127,6 +127,28 @@ struct CacheArguments {
     bool refresh = false;
 };
 Result<int> verb_cache_warm(const CacheArguments& arguments, const OutputOptions& options);
+
+// Root file systems that an overlay keeps the changes of.
+struct RootfsArguments {
+    std::string runtime; // folder of the overlays' sockets
+    std::string vm;
+    std::string file;  // of a difference
+    std::string other; // of compare
+    std::string output;
+    std::string base; // file
+    bool force = false;
+    bool in_place = false;
+    bool assume_base = false;
+};
+Result<int> verb_rootfs_list(const RootfsArguments& arguments, const OutputOptions& options);
+Result<int> verb_rootfs_status(const RootfsArguments& arguments, const OutputOptions& options);
+Result<int> verb_rootfs_export(const RootfsArguments& arguments, const OutputOptions& options);
+Result<int> verb_rootfs_import(const RootfsArguments& arguments, const OutputOptions& options);
+// As cmp(1): 0 the same, 1 not, 2 trouble.
+Result<int> verb_rootfs_compare(const RootfsArguments& arguments, const OutputOptions& options);
+// What a difference is, of a disk or of a memory.
+Result<int> verb_rootfs_show(const RootfsArguments& arguments, const OutputOptions& options);
+
 struct ReserveArguments {
     std::string volume;      // id, UUID, mount point or any path; empty: the only one there is
     std::uint64_t bytes = 0; // 0: all

@@ -47,8 +47,11 @@ OverlayServer::~OverlayServer() {
     unlink(setup_.socket.c_str());
 }
 
-void OverlayServer::write(std::uint64_t block, std::span<const std::byte> data) {
+void OverlayServer::write(
+    std::uint64_t block, std::span<const std::byte> data, const std::function<void()>& written
+) {
     const std::scoped_lock lock(mutex_);
+    if (written) written();
     Place& place = places_[block];
     if (std::ranges::all_of(data, [](std::byte b) { return b == std::byte{0}; })) {
         place = {.kind = PointKind::Zero, .slot = 0, .epoch = epoch_};
@@ -68,6 +71,11 @@ void OverlayServer::write(std::uint64_t block, std::span<const std::byte> data) 
 bool OverlayServer::point_held() {
     const std::scoped_lock lock(mutex_);
     return holder_ >= 0;
+}
+
+void OverlayServer::on_point(std::function<void()> callback) {
+    const std::scoped_lock lock(mutex_);
+    on_point_ = std::move(callback);
 }
 
 void OverlayServer::serve() {
@@ -133,6 +141,7 @@ void OverlayServer::send_point(int connection) {
              .file_offset = place.slot * setup_.geometry.block_size}
         );
     holder_ = connection;
+    if (on_point_) on_point_();
     const Fd sealed = must(protocol::make_point_table(table));
     const Fd memory = reopen(memory_.get());
     const Fd disk = reopen(disk_.get());

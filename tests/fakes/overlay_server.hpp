@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <span>
@@ -32,9 +33,14 @@ public:
     OverlayServer(const OverlayServer&) = delete;
     OverlayServer& operator=(const OverlayServer&) = delete;
 
-    // `data` is one block. All zeros are noticed.
-    void write(std::uint64_t block, std::span<const std::byte> data);
+    // `data` is one block. All zeros are noticed. `written` is called before any later point.
+    void write(
+        std::uint64_t block, std::span<const std::byte> data,
+        const std::function<void()>& written = nullptr
+    );
     bool point_held();
+    // Called when a point is taken, between two writes.
+    void on_point(std::function<void()> callback);
 
 private:
     struct Place {
@@ -57,6 +63,7 @@ private:
     std::uint64_t memory_slots_ = 0;
     std::uint64_t disk_slots_ = 0;
     std::uint64_t epoch_ = 0;
+    std::function<void()> on_point_;
     int holder_ = -1; // the connection that has the point
     std::thread thread_;
 };

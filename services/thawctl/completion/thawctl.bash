@@ -19,13 +19,14 @@ _thawctl() {
         cur=${words[cword]}
         prev=${words[cword - 1]}
     fi
-    local verbs='restore stop snapshot list jobs sessions top metrics status complete quiesce prefetch cancel policy pause resume doctor image share cache df reserve'
+    local verbs='restore stop snapshot list jobs sessions top metrics status complete quiesce prefetch cancel policy pause resume doctor image share cache rootfs df reserve'
     local image_verbs='import seal record verify list show rm clean'
     local share_verbs='add open list status remove raise-limit drop-caches'
     local share_options='--read-only --file-handles --limit --on-low-limit --memory-high --cache --sandbox
         --user --socket-user --socket-group --translate-uid --translate-gid --xattr --posix-acl --allow-mmap
         --writeback --threads --reconnectable --offer-tag --on-loss --unit'
     local reserve_verbs='status release'
+    local rootfs_verbs='list status export import compare show'
     local globals='--json --no-pager --no-legend --no-ask-password --image-root --help --version'
     local verb='' sub='' name='' i
 
@@ -43,7 +44,7 @@ _thawctl() {
         *)
             if [[ -z $verb ]]; then
                 verb=${words[i]}
-            elif [[ $verb == @(image|share|cache|reserve) && -z $sub ]]; then
+            elif [[ $verb == @(image|share|cache|rootfs|reserve) && -z $sub ]]; then
                 sub=${words[i]}
             elif [[ -z $name ]]; then
                 name=${words[i]}
@@ -71,7 +72,13 @@ _thawctl() {
         mapfile -t COMPREPLY < <(compgen -g -- "$cur")
         return
         ;;
-    --base) choices=$(__thawctl_images) ;;
+    --base)
+        if [[ $verb == rootfs ]]; then
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            return
+        fi
+        choices=$(__thawctl_images)
+        ;;
     --state | --memory | --vsock | --pages | --image-root)
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
@@ -149,6 +156,22 @@ _thawctl() {
             ;;
         verify | show) [[ -z $name ]] && choices=$(__thawctl_images) ;;
         esac
+        ;;
+    rootfs)
+        case $sub in
+        '') choices=$rootfs_verbs ;;
+        status) [[ -z $name ]] && choices=$(__thawctl_column rootfs list) ;;
+        export)
+            options+=' --force'
+            [[ -z $name ]] && choices=$(__thawctl_column rootfs list)
+            ;;
+        import) options+=' --base --force --in-place --assume-base' ;;
+        compare) options+=' --base' ;;
+        esac
+        if [[ $cur != -* && ($sub == @(import|compare|show) || ($sub == export && -n $name)) ]]; then
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            return
+        fi
         ;;
     share)
         case $sub in

@@ -13,6 +13,10 @@ function __thawctl_images
     thawctl image list --no-legend --no-pager 2>/dev/null | string split -f 1 ' '
 end
 
+function __thawctl_rootfs_names
+    thawctl rootfs list --no-legend --no-pager 2>/dev/null | string split -f 1 ' '
+end
+
 function __thawctl_jobs
     thawctl jobs --no-legend --no-pager --no-ask-password 2>/dev/null | string trim | string split -f 1 ' '
 end
@@ -82,6 +86,7 @@ complete -c thawctl -n '__thawctl_at 0' -a pause -d 'Pause a running VM'
 complete -c thawctl -n '__thawctl_at 0' -a resume -d 'Let a paused VM run again'
 complete -c thawctl -n '__thawctl_at 0' -a doctor -d 'Check this host'
 complete -c thawctl -n '__thawctl_at 0' -a image -d 'Manage images'
+complete -c thawctl -n '__thawctl_at 0' -a rootfs -d "Changes of root file systems"
 complete -c thawctl -n '__thawctl_at 0' -a share -d 'Manage virtiofs shares'
 complete -c thawctl -n '__thawctl_at 0' -a cache -d 'Fill caches in guests'
 complete -c thawctl -n '__thawctl_at 0' -a df -d 'Show guarded volumes'
@@ -177,6 +182,20 @@ complete -c thawctl -n '__thawctl_in share add,open' -l on-loss -x -a 'ignore st
 complete -c thawctl -n '__thawctl_in share add,open' -l unit -x -d 'Unit of the VM'
 complete -c thawctl -n '__thawctl_in share open' -l name -x -d 'Name to keep it under'
 complete -c thawctl -n '__thawctl_in share remove' -l force -d 'Also while a VM uses it'
+
+complete -c thawctl -n '__thawctl_at 0 rootfs' -a list -d 'List running overlays'
+complete -c thawctl -n '__thawctl_at 0 rootfs' -a status -d 'Show an overlay'
+complete -c thawctl -n '__thawctl_at 0 rootfs' -a export -d 'Write what a VM has changed to a file'
+complete -c thawctl -n '__thawctl_at 0 rootfs' -a import -d 'Make a disk of a base and a difference'
+complete -c thawctl -n '__thawctl_at 0 rootfs' -a compare -d 'Compare differences or disks'
+complete -c thawctl -n '__thawctl_at 0 rootfs' -a show -d 'Show what a difference holds'
+complete -c thawctl -n '__thawctl_at 0 rootfs status,export' -a '(__thawctl_rootfs_names)' -d VM
+complete -c thawctl -n '__thawctl_at 1 rootfs export' -F
+complete -c thawctl -n '__thawctl_in rootfs import,compare,show' -F
+complete -c thawctl -n '__thawctl_in rootfs import,compare' -l base -r -F -d 'What the difference lies over'
+complete -c thawctl -n '__thawctl_in rootfs export,import' -l force -d 'Replace the file'
+complete -c thawctl -n '__thawctl_in rootfs import' -l in-place -d 'Change the base'
+complete -c thawctl -n '__thawctl_in rootfs import' -l assume-base -d 'Do not check that it is that base'
 
 complete -c thawctl -n '__thawctl_at 0 cache' -a warm -d "Copy a folder into a guest's own disk"
 complete -c thawctl -n '__thawctl_at 0 cache warm' -a '(__thawctl_vms)' -d VM

@@ -151,6 +151,8 @@ TEST_P(Completion, OffersTheNamesThatAreThere) {
         {"share remove ", {"sharer"}},
         {"share raise-limit ", {"sharer"}},
         {"cache warm ", {"web"}},
+        {"rootfs status ", {"overlaid"}},
+        {"rootfs export ", {"overlaid"}},
         {"reserve release ", {"volume"}},
         {"reserve status ", {}},
         {"share list ", {}},

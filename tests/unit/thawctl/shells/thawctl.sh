@@ -5,6 +5,7 @@ case "$*" in
 list*) echo 'web       running  small' ;;
 jobs*) echo '   7 web  restore' ;;
 "image list"*) echo 'small     64.0M' ;;
+"rootfs list"*) echo 'overlaid  1.0G      0B' ;;
 "share list"*) echo 'sharer    data     connected' ;;
 df*) echo 'volume    ext4     normal' ;;
 esac
