@@ -100,6 +100,8 @@ inline constexpr std::string_view kNotTracked = "org.thaw.restore1.Error.NotTrac
 inline constexpr std::string_view kTrackingFailed = "org.thaw.restore1.Error.TrackingFailed";
 // Other images are laid over the image.
 inline constexpr std::string_view kImageHasLayers = "org.thaw.restore1.Error.ImageHasLayers";
+// The image's memory is on a server, and this needs it here.
+inline constexpr std::string_view kImageIsRemote = "org.thaw.restore1.Error.ImageIsRemote";
 } // namespace error
 
 // Every error name with the errno it stands for; register_bus_errors() takes it.
@@ -141,6 +143,7 @@ inline constexpr std::array kErrors{
     BusErrorName{error::kNotTracked, ENODATA},
     BusErrorName{error::kTrackingFailed, EIO},
     BusErrorName{error::kImageHasLayers, EBUSY},
+    BusErrorName{error::kImageIsRemote, EREMOTE},
 };
 
 } // namespace thaw::restore1

@@ -5,6 +5,7 @@
 #include "config/json.hpp"
 #include "core/names.hpp"
 #include "core/text.hpp"
+#include "image/manifest_source.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -127,6 +128,9 @@ Result<Manifest> parse_members(const JsonView& root) {
     THAW_TRY(manifest.memory, parse_file(files, "memory"));
     THAW_TRY(manifest.memory_map, parse_file(files, "memory_map"));
     if (root.has("base")) THAW_CHECK(parse_base(root, files, manifest));
+    if (root.has("source")) {
+        THAW_TRY(manifest.source, parse_source(root));
+    }
     THAW_TRY(manifest.drives, parse_drives(root));
     THAW_TRY(manifest.vsock_path, root.string_or("vsock_path", ""));
     return manifest;
@@ -134,6 +138,11 @@ Result<Manifest> parse_members(const JsonView& root) {
 
 nlohmann::json file_json(const FileRecord& record) {
     return {{"name", record.name}, {"size", record.size}, {"digest", record.digest}};
+}
+
+std::uint64_t format_version(const Manifest& manifest) {
+    if (manifest.source) return kRemoteFormatVersion;
+    return manifest.base ? kDiffFormatVersion : kFormatVersion;
 }
 
 } // namespace
@@ -211,7 +220,7 @@ Result<> check_manifest(const Manifest& manifest) {
             EBADMSG, "files.memory.size: {} differs from memory_size {}", manifest.memory.size,
             manifest.memory_size
         );
-    return {};
+    return check_source(manifest);
 }
 
 Result<Manifest> parse_manifest(std::string_view json) {
@@ -223,16 +232,19 @@ Result<Manifest> parse_manifest(std::string_view json) {
     const auto root = document->root();
     const auto format = root.unsigned_number("format_version");
     if (!format) return bad(format.error());
-    if (*format != kFormatVersion && *format != kDiffFormatVersion)
+    if (*format < kFormatVersion || *format > kRemoteFormatVersion)
         return fail(
-            EPROTONOSUPPORT, "manifest: format version {} is unknown, this program reads {} and {}",
-            *format, kFormatVersion, kDiffFormatVersion
+            EPROTONOSUPPORT, "manifest: format version {} is unknown, this program reads {} to {}",
+            *format, kFormatVersion, kRemoteFormatVersion
         );
     auto manifest = parse_members(root);
     if (!manifest) return bad(manifest.error());
-    // Who knows only the first version must not take a difference for a whole image.
-    if (manifest->base.has_value() != (*format == kDiffFormatVersion))
-        return fail(EBADMSG, "manifest: format version {} does not fit 'base'", *format);
+    // Who knows only the first version must not take a difference for a whole image, nor look for
+    // the memory of a remote one.
+    if (format_version(*manifest) != *format)
+        return fail(
+            EBADMSG, "manifest: format version {} does not fit 'base' and 'source'", *format
+        );
     if (auto checked = check_manifest(*manifest); !checked) return bad(checked.error());
     return manifest;
 }
@@ -247,7 +259,7 @@ std::string format_manifest(const Manifest& manifest) {
              {"shared", drive.shared}}
         );
     nlohmann::json value = {
-        {"format_version", manifest.base ? kDiffFormatVersion : kFormatVersion},
+        {"format_version", format_version(manifest)},
         {"id", format_id(manifest.id)},
         {"created", manifest.created},
         {"vmm", manifest.vmm},
@@ -265,6 +277,7 @@ std::string format_manifest(const Manifest& manifest) {
         value["base"] = {{"name", manifest.base->name}, {"id", format_id(manifest.base->id)}};
         value["files"]["layers"] = file_json(manifest.layers);
     }
+    if (manifest.source) value["source"] = source_json(*manifest.source);
     return json_dump(value, 4) + "\n";
 }
 

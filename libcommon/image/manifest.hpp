@@ -4,6 +4,7 @@
 // image.json: what an image is. Pure data; reading and writing files is image/store.hpp's.
 
 #include "core/error.hpp"
+#include "protocol/fetch_control.hpp"
 
 #include <array>
 #include <cstddef>
@@ -16,8 +17,9 @@
 namespace thaw::image {
 
 inline constexpr std::uint64_t kFormatVersion = 1;
-inline constexpr std::uint64_t kDiffFormatVersion = 2; // of an image with a base
-inline constexpr std::size_t kMaxLayers = 8;           // the image itself and its bases
+inline constexpr std::uint64_t kDiffFormatVersion = 2;   // of an image with a base
+inline constexpr std::uint64_t kRemoteFormatVersion = 3; // of an image with a source
+inline constexpr std::size_t kMaxLayers = 8;             // the image itself and its bases
 inline constexpr std::uint64_t kPageSize4K = 4096;
 inline constexpr std::uint64_t kPageSize2M = 2 << 20;
 
@@ -53,6 +55,19 @@ struct BaseImage {
     ImageId id{};
 };
 
+// A file of the image that stays where it is: http(s):// or, on a slow file system, file://.
+struct RemoteFile {
+    std::string url;
+    // What it was when the image was added, for as long as the image is there (a file's is
+    // fetch::file_identity()).
+    protocol::SourceIdentity identity;
+};
+// Where an image has its memory, if not in its folder.
+struct RemoteSource {
+    RemoteFile memory;
+    std::optional<RemoteFile> rootfs; // not checked page by page: the server is trusted with it
+};
+
 struct Manifest {
     ImageId id{};
     std::string vmm = "firecracker"; // which VMM wrote it
@@ -66,10 +81,15 @@ struct Manifest {
     // memory.map describes the whole memory all the same.
     std::optional<BaseImage> base;
     FileRecord layers; // only with a base
+    // The folder has no memory file; `memory` says what it would be. Never with a base.
+    std::optional<RemoteSource> source;
     std::vector<Drive> drives;
     std::string vsock_path;    // empty: none
     std::uint64_t created = 0; // µs since the epoch
 };
+
+// The path that a file:// URL names; nothing for any other.
+std::optional<std::string> path_of_url(std::string_view url);
 
 std::string format_id(const ImageId& id); // 32 hex digits
 Result<ImageId> parse_id(std::string_view text);

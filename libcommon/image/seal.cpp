@@ -58,26 +58,6 @@ void warn(Store::Warnings* warnings, std::string text) {
     if (warnings != nullptr) warnings->push_back(std::move(text));
 }
 
-// `fds` are the directory first, then its files.
-Result<> protect(std::span<const int> fds, Store::Warnings* warnings) {
-    const auto group = image_group();
-    if (!group)
-        warn(
-            warnings, fmt::format("group '{}' does not exist: ownership left as it is", kImageGroup)
-        );
-    bool refused = false;
-    for (const int fd : fds) {
-        if (group && fchown(fd, 0, *group) < 0) {
-            if (errno != EPERM) return fail_errno(errno, "change owner");
-            refused = true;
-        }
-        const mode_t mode = fd == fds.front() ? kDirectoryMode : kFileMode;
-        if (fchmod(fd, mode) < 0) return fail_errno(errno, "set mode {:o}", mode);
-    }
-    if (refused) warn(warnings, "not permitted to change the owner: VMMs may not read the image");
-    return {};
-}
-
 Result<> sync_fd(int fd, std::string_view what) {
     if (fsync(fd) < 0) return fail_errno(errno, "fsync {}", what);
     return {};
@@ -122,6 +102,25 @@ Result<> write_maps(
 }
 
 } // namespace
+
+Result<> protect_files(std::span<const int> fds, Store::Warnings* warnings) {
+    const auto group = image_group();
+    if (!group)
+        warn(
+            warnings, fmt::format("group '{}' does not exist: ownership left as it is", kImageGroup)
+        );
+    bool refused = false;
+    for (const int fd : fds) {
+        if (group && fchown(fd, 0, *group) < 0) {
+            if (errno != EPERM) return fail_errno(errno, "change owner");
+            refused = true;
+        }
+        const mode_t mode = fd == fds.front() ? kDirectoryMode : kFileMode;
+        if (fchmod(fd, mode) < 0) return fail_errno(errno, "set mode {:o}", mode);
+    }
+    if (refused) warn(warnings, "not permitted to change the owner: VMMs may not read the image");
+    return {};
+}
 
 Result<> check_image_name(std::string_view name) {
     if (is_valid_image_name(name)) return {};
@@ -213,13 +212,13 @@ Result<Manifest> seal_directory(
         THAW_TRY(layers, open_regular(directory, kLayersFile));
         fds.push_back(layers.get());
     }
-    THAW_CHECK(protect(fds, warnings));
+    THAW_CHECK(protect_files(fds, warnings));
     THAW_CHECK(write_file_atomic_at(
         directory, kManifestFile, format_manifest(manifest), kFileMode, Durability::Disk
     ));
     THAW_TRY(const auto written, open_regular(directory, kManifestFile));
     const std::array late{directory, written.get()};
-    THAW_CHECK(protect(late, nullptr)); // what there is to say was said above
+    THAW_CHECK(protect_files(late, nullptr)); // what there is to say was said above
     THAW_CHECK(sync_fd(directory, "directory"));
     return manifest;
 }

@@ -5,8 +5,12 @@
 
 #include "core/fd.hpp"
 #include "image/manifest.hpp"
+#include "image/memory_map.hpp"
 #include "image/store.hpp"
 
+#include <cstddef>
+#include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -34,7 +38,15 @@ Result<Manifest> load_manifest(int directory);
 // The directory of an image: ENOENT, ELOOP for a symlink, EBADMSG for anything else.
 Result<Fd> open_image_directory(int root, const std::string& name);
 // As Store::open().
-Result<OpenImage> open_image(int root, std::string_view name);
+Result<OpenImage>
+open_image(int root, std::string_view name, Store::Remote remote = Store::Remote::Refuse);
+
+// Owner and modes of an image's directory (the first) and its files.
+Result<> protect_files(std::span<const int> fds, Store::Warnings* warnings);
+// The image's directory, locked against others who change it. ENOENT, ELOOP, EBUSY.
+Result<Fd> lock_image(int root, std::string_view name);
+// Whole pages from page `first` on are the sealed ones. ESTALE names the first that is not.
+Result<> check_pages(std::span<const std::byte> bytes, std::uint64_t first, const MemoryMap& map);
 
 // What a difference is made of. All of it outlives the call.
 struct LayerSource {

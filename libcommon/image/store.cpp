@@ -81,6 +81,12 @@ Result<> check_record_digest(int fd, const FileRecord& record) {
     return {};
 }
 
+std::unexpected<Error> refuse_remote(std::string_view name) {
+    return fail_named(
+        kErrorImageIsRemote, EREMOTE, "the memory of image '{}' is remote: pull it first", name
+    );
+}
+
 // An image below another one must be the very one that the other was made over.
 Result<Manifest>
 open_base(int root, const BaseImage& base, const Manifest& above, BaseLayer& layer) {
@@ -96,6 +102,7 @@ open_base(int root, const BaseImage& base, const Manifest& above, BaseLayer& lay
         );
     if (manifest.memory_size != above.memory_size || manifest.page_size != above.page_size)
         return fail(EBADMSG, "its base, image '{}', has memory of another size", base.name);
+    if (manifest.source) return refuse_remote(base.name);
     layer = {.name = base.name, .id = base.id, .memory = Fd()};
     THAW_TRY(layer.memory, open_record(directory->get(), manifest.memory));
     return manifest;
@@ -130,7 +137,9 @@ Result<OpenImage> open_files(int root, std::string_view name) {
     THAW_TRY(image.manifest, load_manifest(image.directory.get()));
     const auto& manifest = image.manifest;
     THAW_TRY(image.state, open_record(image.directory.get(), manifest.state));
-    THAW_TRY(image.memory, open_record(image.directory.get(), manifest.memory));
+    if (!manifest.source) {
+        THAW_TRY(image.memory, open_record(image.directory.get(), manifest.memory));
+    }
     THAW_TRY(image.memory_map, open_record(image.directory.get(), manifest.memory_map));
     // What cannot be opened, a symbolic link among others, is as good as not there.
     if (auto working_set = open_regular(image.directory.get(), kWorkingSetFile))
@@ -167,20 +176,6 @@ std::uint64_t disk_bytes(int root, const std::string& name) {
     return sum;
 }
 
-Result<> verify_pages(std::span<const std::byte> bytes, std::uint64_t first, const MemoryMap& map) {
-    for (std::size_t at = 0; at < bytes.size(); at += kMapPageSize) {
-        const auto page = first + at / kMapPageSize;
-        if (hash_page(&bytes[at]) != map.page_hash(page))
-            return fail(
-                ESTALE, "memory: page {} (offset {:#x}) is not the sealed one", page,
-                page * kMapPageSize
-            );
-        if (is_zero_page(&bytes[at]) != map.is_zero(page))
-            return fail(EBADMSG, "memory.map: wrong about page {} being zero", page);
-    }
-    return {};
-}
-
 Result<> verify_memory(const OpenImage& image, const Store::Progress& progress) {
     THAW_TRY(const auto map, MemoryMap::load(image.memory_map.get(), image.manifest.id));
     if (map.page_count() * kMapPageSize != image.manifest.memory_size)
@@ -200,7 +195,7 @@ Result<> verify_memory(const OpenImage& image, const Store::Progress& progress) 
         const auto part =
             std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), total - done));
         THAW_CHECK(memory.read(part, done));
-        THAW_CHECK(verify_pages(part, done / kMapPageSize, map));
+        THAW_CHECK(check_pages(part, done / kMapPageSize, map));
         done += part.size();
     }
     if (progress && !progress(total, total)) return fail(ECANCELED, "canceled");
@@ -209,20 +204,37 @@ Result<> verify_memory(const OpenImage& image, const Store::Progress& progress) 
 
 } // namespace
 
+Result<> check_pages(std::span<const std::byte> bytes, std::uint64_t first, const MemoryMap& map) {
+    for (std::size_t at = 0; at < bytes.size(); at += kMapPageSize) {
+        const auto page = first + at / kMapPageSize;
+        if (hash_page(&bytes[at]) != map.page_hash(page))
+            return fail(
+                ESTALE, "memory: page {} (offset {:#x}) is not the sealed one", page,
+                page * kMapPageSize
+            );
+        if (is_zero_page(&bytes[at]) != map.is_zero(page))
+            return fail(EBADMSG, "memory.map: wrong about page {} being zero", page);
+    }
+    return {};
+}
+
 Result<Fd> Store::open_root() const {
     auto root = open_file(root_, O_RDONLY | O_DIRECTORY);
     if (!root) return std::unexpected(std::move(root).error().with_context("image root"));
     return root;
 }
 
-Result<OpenImage> open_image(int root, std::string_view name) {
-    return in_image(name, open_checked(root, name));
+Result<OpenImage> open_image(int root, std::string_view name, Store::Remote remote) {
+    auto image = open_checked(root, name);
+    if (image && image->manifest.source && remote == Store::Remote::Refuse)
+        return refuse_remote(name);
+    return in_image(name, std::move(image));
 }
 
-Result<OpenImage> Store::open(std::string_view name) const {
+Result<OpenImage> Store::open(std::string_view name, Remote remote) const {
     THAW_CHECK(check_image_name(name));
     THAW_TRY(const auto root, open_root());
-    return open_image(root.get(), name);
+    return open_image(root.get(), name, remote);
 }
 
 Result<std::vector<Store::Entry>> Store::list() const {

@@ -19,6 +19,9 @@ namespace thaw::image {
 // The image has others laid over it, so it cannot be removed.
 inline constexpr std::string_view kErrorImageHasLayers = "org.thaw.restore1.Error.ImageHasLayers";
 
+// The image's memory is somewhere else, and this needs it here: `thawctl image pull` fetches it.
+inline constexpr std::string_view kErrorImageIsRemote = "org.thaw.restore1.Error.ImageIsRemote";
+
 // An image below a difference, down to the one that holds all of its memory.
 struct BaseLayer {
     std::string name;
@@ -32,7 +35,7 @@ struct OpenImage {
     Manifest manifest;
     Fd directory;
     Fd state;      // read-only
-    Fd memory;     // read-only
+    Fd memory;     // read-only; invalid when the manifest has a source
     Fd memory_map; // read-only
     // Read-only; invalid when nothing was recorded. Not checked: whoever reads it does that.
     Fd working_set;
@@ -51,8 +54,10 @@ public:
     // and layers, and of a difference all images below it. ENOENT no such image; EINVAL bad name;
     // ELOOP a symlink; EBADMSG not sealed or damaged manifest; EPROTONOSUPPORT unknown format;
     // ESTALE a file is not the sealed one (missing, truncated, replaced), or an image below a
-    // difference is not the one it was made over.
-    Result<OpenImage> open(std::string_view name) const;
+    // difference is not the one it was made over. kErrorImageIsRemote (EREMOTE), unless Allow says
+    // that the caller can do without the memory's descriptor.
+    enum class Remote { Refuse, Allow };
+    Result<OpenImage> open(std::string_view name, Remote remote = Remote::Refuse) const;
 
     struct Entry {
         std::string name;
@@ -102,8 +107,10 @@ public:
     // Removes temporaries that a crash left; how many.
     Result<unsigned> clean() const;
 
-private:
+    // The folder of the images itself.
     Result<Fd> open_root() const;
+
+private:
     std::string root_;
 };
 

@@ -86,7 +86,7 @@ Result<std::optional<Base>> open_base(int root, const Store::Source& source) {
     if (flock(base.lock.get(), LOCK_SH | LOCK_NB) < 0)
         return fail(EBUSY, "image '{}': another operation works on it", source.base);
     THAW_TRY(base.image, open_image(root, source.base));
-    const auto& manifest = base.image.manifest;
+    const auto& manifest = base.image.manifest; // open_image() has refused a remote one
     if (source.base_id && *source.base_id != manifest.id)
         return fail(
             ESTALE, "image '{}' is another one now: {} where {} is meant", source.base,

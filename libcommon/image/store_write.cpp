@@ -17,28 +17,6 @@ namespace thaw::image {
 
 namespace {
 
-// The image's directory, locked against others who change it. ENOENT, EBUSY.
-Result<Fd> lock_image(int root, std::string_view name) {
-    auto directory = open_beneath(root, std::string(name), O_RDONLY | O_DIRECTORY);
-    if (!directory) {
-        struct stat st{};
-        const bool link = fstatat(root, std::string(name).c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-                          S_ISLNK(st.st_mode);
-        if (link) return fail(ELOOP, "image '{}': is a symbolic link", name);
-        if (directory.error().code() == ENOENT)
-            return fail(ENOENT, "image '{}': no such image", name);
-        return std::unexpected(
-            std::move(directory).error().with_context(fmt::format("image '{}'", name))
-        );
-    }
-    if (flock(directory->get(), LOCK_EX | LOCK_NB) < 0) {
-        if (errno == EWOULDBLOCK)
-            return fail(EBUSY, "image '{}': another operation works on it", name);
-        return fail_errno(errno, "image '{}': lock", name);
-    }
-    return directory;
-}
-
 Result<Manifest> seal_locked(
     int directory, const Manifest& given, const Store::Progress& progress, Store::Warnings* warnings
 ) {
@@ -77,6 +55,27 @@ Result<unsigned> clean_image(int root, const std::string& name) {
 }
 
 } // namespace
+
+Result<Fd> lock_image(int root, std::string_view name) {
+    auto directory = open_beneath(root, std::string(name), O_RDONLY | O_DIRECTORY);
+    if (!directory) {
+        struct stat st{};
+        const bool link = fstatat(root, std::string(name).c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+                          S_ISLNK(st.st_mode);
+        if (link) return fail(ELOOP, "image '{}': is a symbolic link", name);
+        if (directory.error().code() == ENOENT)
+            return fail(ENOENT, "image '{}': no such image", name);
+        return std::unexpected(
+            std::move(directory).error().with_context(fmt::format("image '{}'", name))
+        );
+    }
+    if (flock(directory->get(), LOCK_EX | LOCK_NB) < 0) {
+        if (errno == EWOULDBLOCK)
+            return fail(EBUSY, "image '{}': another operation works on it", name);
+        return fail_errno(errno, "image '{}': lock", name);
+    }
+    return directory;
+}
 
 Result<Manifest> Store::seal(
     std::string_view name, const Manifest& given, const Progress& progress, Warnings* warnings

@@ -69,6 +69,52 @@ TEST(Manifest, OfADifferenceNamesItsBase) {
     expect_refused(value, EBADMSG, "does not fit");
 }
 
+TEST(Manifest, OfARemoteImageNamesItsSource) {
+    auto manifest = sample();
+    const std::uint64_t size = manifest.memory.size;
+    manifest.source = RemoteSource{
+        .memory = {"https://example.org/web/memory", {size, "\"abc\"", "Mon, 01 Jan 2024"}},
+        .rootfs = RemoteFile{"file:///srv/web/rootfs", {4096, "", ""}},
+    };
+    const auto text = format_manifest(manifest);
+    const auto parsed = parse_manifest(text);
+    ASSERT_TRUE(parsed) << parsed.error().message();
+    ASSERT_TRUE(parsed->source && parsed->source->rootfs);
+    EXPECT_EQ(parsed->source->memory.url, "https://example.org/web/memory");
+    EXPECT_EQ(parsed->source->memory.identity, manifest.source->memory.identity);
+    EXPECT_EQ(path_of_url(parsed->source->rootfs->url), "/srv/web/rootfs");
+    // Programs that would look for the memory in the folder must keep away.
+    const auto good = nlohmann::json::parse(text);
+    EXPECT_EQ(good["format_version"], 3);
+    for (const int version : {1, 2}) {
+        auto value = good;
+        value["format_version"] = version;
+        expect_refused(value, EBADMSG, "does not fit");
+    }
+    auto value = sample_json();
+    value["format_version"] = 3;
+    expect_refused(value, EBADMSG, "does not fit");
+    for (const char* url :
+         {"ftp://example.org/x", "", "https://example.org/a b", "file://host/x", "file:///a/../b",
+          "https://x\ny"}) {
+        value = good;
+        value["source"]["memory"]["url"] = url;
+        expect_refused(value, EBADMSG, "source.memory.url");
+    }
+    value = good;
+    value["source"]["memory"]["length"] = size - 4096;
+    expect_refused(value, EBADMSG, "source.memory.length");
+    value = good;
+    value["source"]["memory"]["etag"] = "a\r\nHost: b";
+    expect_refused(value, EBADMSG, "source.memory");
+    value = good;
+    value["source"].erase("memory");
+    expect_refused(value, EBADMSG, "memory");
+    manifest.base = BaseImage{"below", {9, 9, 9}};
+    manifest.layers = manifest.memory_map;
+    EXPECT_FALSE(check_manifest(manifest));
+}
+
 TEST(Manifest, SurvivesWritingAndReading) {
     const auto manifest = sample();
     const auto parsed = parse_manifest(format_manifest(manifest));
@@ -99,7 +145,7 @@ TEST(Manifest, IgnoresUnknownMembers) {
 
 TEST(Manifest, RefusesUnknownFormat) {
     auto value = sample_json();
-    value["format_version"] = 3;
+    value["format_version"] = 4;
     expect_refused(value, EPROTONOSUPPORT, "format version 3");
     value.erase("format_version");
     expect_refused(value, EBADMSG, "format_version");
