@@ -106,14 +106,16 @@ Result<std::uint64_t> FetchClient::probe(const std::string& url, OnEnd on_end) {
     return add(std::move(added));
 }
 
-Result<std::uint64_t>
-FetchClient::put(const std::string& url, int source, std::uint64_t length, OnEnd on_end) {
+Result<std::uint64_t> FetchClient::put(
+    const std::string& url, int source, std::uint64_t length, OnProgress on_progress, OnEnd on_end
+) {
     Request added;
     added.message.type = FetchType::Put;
     added.message.url = url;
     added.message.length = length;
     THAW_TRY(added.message.source, duplicate(source));
     added.length = length;
+    added.on_progress = std::move(on_progress);
     added.on_end = std::move(on_end);
     return add(std::move(added));
 }

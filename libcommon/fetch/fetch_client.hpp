@@ -72,9 +72,11 @@ public:
     // Both descriptors are duplicated. EMFILE; EINVAL for a request that makes no sense.
     Result<std::uint64_t> fetch(const FetchRequest& request, OnProgress on_progress, OnEnd on_end);
     Result<std::uint64_t> probe(const std::string& url, OnEnd on_end);
-    // The first `length` bytes of `source` (borrowed) become the object at `url`.
+    // The first `length` bytes of `source` (borrowed) become the object at `url`. Progress is what
+    // was handed to the connection, and begins anew with each try.
     Result<std::uint64_t>
-    put(const std::string& url, int source, std::uint64_t length, OnEnd on_end);
+    put(const std::string& url, int source, std::uint64_t length, OnProgress on_progress,
+        OnEnd on_end);
     // on_end still comes: SourceCanceled, or what happened before. Unknown ids are ignored.
     void cancel(std::uint64_t id);
 

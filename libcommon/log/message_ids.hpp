@@ -90,6 +90,12 @@ inline constexpr std::string_view kImageSealed = "b629c99c8203676c1694e37eda355a
 inline constexpr std::string_view kImageRemoved = "a08055e99c6c33c9adbd4e52e5e9f103";
 // An image failed verification.
 inline constexpr std::string_view kImageInvalid = "c6a6966662573abf31b603f901091869";
+// An image was added whose memory stays on a server.
+inline constexpr std::string_view kImageAdded = "71a9c049e65d436897709ea389e7badc";
+// The memory of a remote image is here now.
+inline constexpr std::string_view kImagePulled = "03205c0274bc4249a44640dd03df39d5";
+// An image was put on a server.
+inline constexpr std::string_view kImagePushed = "9a163ea7d3ff4fcaa52e7d1cb83ccc80";
 // A volume has room again.
 inline constexpr std::string_view kSpaceNormal = "0ba49aa4de7d6aa2541ee524a7dba609";
 // A volume is low on space or inodes.

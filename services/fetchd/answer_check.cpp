@@ -18,8 +18,10 @@ enum Status : long {
     kErrors = 400,
     kUnauthorized = 401,
     kForbidden = 403,
+    kNotFound = 404,
     kProxyAuthentication = 407,
     kRequestTimeout = 408,
+    kGone = 410,
     kPreconditionFailed = 412,
     kRangeNotSatisfiable = 416,
     kTooEarly = 425,
@@ -51,8 +53,9 @@ Failure refusal(long status) {
         };
     const bool passes = status == kRequestTimeout || status == kTooEarly ||
                         status == kTooManyRequests || status >= kServerErrors;
+    const bool missing = status == kNotFound || status == kGone;
     return {
-        FetchError::Refused, EREMOTEIO, passes,
+        FetchError::Refused, missing ? ENOENT : EREMOTEIO, passes,
         fmt::format("the server answered with status {}", status)
     };
 }

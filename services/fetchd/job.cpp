@@ -96,7 +96,10 @@ void Job::give_up(Failure failure) {
 }
 
 void Job::log_failure(const Failure& failure) const {
-    if (failure.error == FetchError::Canceled) return;
+    // Whoever only wants to know whether there is something is told, and nobody else.
+    const bool nothing_there =
+        request_.type == protocol::FetchType::Probe && failure.errno_value == ENOENT;
+    if (failure.error == FetchError::Canceled || nothing_there) return;
     const auto url = public_part(request_.url);
     log_event(
         LogLevel::Warning, message_id::kFetchFailed,

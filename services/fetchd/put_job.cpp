@@ -20,7 +20,7 @@ struct PutJob::Piece {
 };
 
 PutJob::PutJob(Engine& engine, protocol::FetchMessage request, Report report)
-    : Job(engine, std::move(request), std::move(report)),
+    : Job(engine, std::move(request), report), progress_(std::move(report)),
       source_(std::make_shared<Fd>(std::move(request_.source))) {}
 
 Microseconds PutJob::time_limit() const {
@@ -68,6 +68,7 @@ int PutJob::on_supply(std::span<std::byte> room) {
     if (piece_ && used_ == piece_->data.size()) {
         piece_.reset();
         used_ = 0;
+        progress_.progress(read_);
     }
     if (piece_) {
         const auto size = std::min(room.size(), piece_->data.size() - used_);

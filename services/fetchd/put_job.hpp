@@ -22,6 +22,7 @@ private:
     void on_piece(std::shared_ptr<Piece> piece);
     void on_end(CURLcode code);
 
+    Report progress_;
     std::shared_ptr<Fd> source_;
     std::unique_ptr<Worker> reader_;
     std::unique_ptr<Transfer> transfer_;

@@ -253,6 +253,27 @@ CLI::App* add_image_verb(
     return app;
 }
 
+void describe_remote(CLI::App& group, CommandLine& line) {
+    auto& image = line.image;
+    auto* add = add_image_verb(
+        group, line, "add-remote", "Use an image whose memory stays on a server",
+        verb_image_add_remote, true
+    );
+    auto* pull = add_image_verb(
+        group, line, "pull", "Fetch the memory of a remote image", verb_image_pull, true
+    );
+    auto* push =
+        add_image_verb(group, line, "push", "Put an image on a server", verb_image_push, true);
+    for (auto* verb : {add, push})
+        verb->add_option("URL", image.url, "Folder of the image there")->required();
+    add->add_option("--rootfs", image.rootfs, "File of the root file system in it")
+        ->type_name("NAME");
+    push->add_flag("--force", image.force, "Also when there is one already");
+    for (auto* verb : {add, pull, push})
+        verb->add_option("--fetch-socket", image.fetch_socket, "Socket of thaw-fetchd")
+            ->type_name("PATH");
+}
+
 void describe_image(CLI::App& app, CommandLine& line) {
     auto* group = app.add_subcommand("image", "Manage images");
     group->require_subcommand(1);
@@ -295,6 +316,7 @@ void describe_image(CLI::App& app, CommandLine& line) {
         ->check(time_text());
     record->add_flag("--allow-writes", image.allow_writes, "Also with drives that it may write to");
     record->add_flag("--no-block", image.no_block, "Only queue the job");
+    describe_remote(*group, line);
     add_image_verb(
         *group, line, "verify", "Read an image and compare all checksums", verb_image_verify, true
     );

@@ -50,6 +50,10 @@ std::string describe(const image::OpenImage& opened, std::uint64_t data) {
                   ));
     for (const auto* file : {&manifest.state, &manifest.memory, &manifest.memory_map})
         add("File", fmt::format("{} ({})", file->name, format_size(file->size)));
+    if (manifest.source) {
+        add("Remote", manifest.source->memory.url);
+        if (manifest.source->rootfs) add("Rootfs", manifest.source->rootfs->url);
+    }
     for (const auto& base : opened.bases)
         add("Laid over", fmt::format("{} ({})", base.name, image::format_id(base.id)));
     if (opened.layer_table)
@@ -135,7 +139,10 @@ Result<int> verb_image_list(const ImageArguments& arguments, const OutputOptions
 }
 
 Result<int> verb_image_show(const ImageArguments& arguments, const OutputOptions& options) {
-    THAW_TRY(const auto opened, image::Store(arguments.root).open(arguments.name));
+    THAW_TRY(
+        const auto opened,
+        image::Store(arguments.root).open(arguments.name, image::Store::Remote::Allow)
+    );
     THAW_TRY(const auto data, data_bytes(opened));
     if (options.json == JsonMode::Off) {
         print_text(describe(opened, data), options);

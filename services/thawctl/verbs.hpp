@@ -98,6 +98,9 @@ struct ImageArguments {
     std::string max; // as typed; empty: the manager's RecordMaxSec=
     bool allow_writes = false;
     bool no_block = false;
+    std::string url;    // the folder of a remote image
+    std::string rootfs; // name of a file in it; empty: none
+    std::string fetch_socket = protocol::kFetchSocket;
 };
 Result<int> verb_image_import(const ImageArguments& arguments, const OutputOptions& options);
 Result<int> verb_image_seal(const ImageArguments& arguments, const OutputOptions& options);
@@ -106,6 +109,9 @@ Result<int> verb_image_verify(const ImageArguments& arguments, const OutputOptio
 Result<int> verb_image_list(const ImageArguments& arguments, const OutputOptions& options);
 Result<int> verb_image_show(const ImageArguments& arguments, const OutputOptions& options);
 Result<int> verb_image_remove(const ImageArguments& arguments, const OutputOptions& options);
+Result<int> verb_image_add_remote(const ImageArguments& arguments, const OutputOptions& options);
+Result<int> verb_image_pull(const ImageArguments& arguments, const OutputOptions& options);
+Result<int> verb_image_push(const ImageArguments& arguments, const OutputOptions& options);
 Result<int> verb_image_clean(const ImageArguments& arguments, const OutputOptions& options);
 
 Result<int> verb_share_add(const ShareArguments& arguments, const OutputOptions& options);

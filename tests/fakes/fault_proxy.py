@@ -282,7 +282,8 @@ def main():
         secure.socket = context.wrap_socket(secure.socket, server_side=True)
         ports.append(secure.server_address[1])
         threading.Thread(target=secure.serve_forever, daemon=True).start()
-    print(*ports, flush=True)
+    # In one piece, whatever the buffering.
+    os.write(1, (" ".join(map(str, ports)) + "\n").encode())
     try:
         server.serve_forever()
     except KeyboardInterrupt:

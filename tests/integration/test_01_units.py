@@ -6,13 +6,13 @@ import re
 
 from thawlab import LabTestCase, escape, journal, unit, unit_state, vm_unit, wait_for
 
-_OWN_UNITS = ("thaw-metrics.socket", "thaw-metrics.service", "thaw-diskguardd.service", "thaw-disk-low@x.target", "thaw-disk-critical@x.target",
+_OWN_UNITS = ("thaw-fetchd.socket", "thaw-fetchd.service", "thaw-metrics.socket", "thaw-metrics.service", "thaw-diskguardd.service", "thaw-disk-low@x.target", "thaw-disk-critical@x.target",
               "thaw-disk-full@x.target", "thaw-disk-emergency.target", "thaw-restored.service", "thaw-pagerd.service", "thaw-pagerd.socket",
               "thaw-pager-workers.service", "thaw-firecracker@x.service",
               "thaw-sharesd.service", "thaw-virtiofsd@x.service", "thaw-virtiofsd@x.socket",
               "thaw-instance@x.service", "thaw.slice", "system-thaw.slice", "thaw-x.slice")
 # Upper bounds of `systemd-analyze security`, in tenths.
-_EXPOSURE = {"thaw-metrics.service": 6, "thaw-diskguardd.service": 15,
+_EXPOSURE = {"thaw-fetchd.service": 16, "thaw-metrics.service": 6, "thaw-diskguardd.service": 15,
              "thaw-pagerd.service": 6, "thaw-restored.service": 15,
              "thaw-pager-workers.service": 6, "thaw-firecracker@.service": 17,
              "thaw-instance@.service": 21, "thaw-sharesd.service": 20,

@@ -20,7 +20,7 @@ _thawctl() {
         prev=${words[cword - 1]}
     fi
     local verbs='restore stop snapshot list jobs sessions top metrics status complete quiesce prefetch cancel policy pause resume doctor image share cache rootfs df reserve'
-    local image_verbs='import seal record verify list show rm clean'
+    local image_verbs='import seal record add-remote pull push verify list show rm clean'
     local share_verbs='add open list status remove raise-limit drop-caches'
     local share_options='--read-only --file-handles --limit --on-low-limit --memory-high --cache --sandbox
         --user --socket-user --socket-group --translate-uid --translate-gid --xattr --posix-acl --allow-mmap
@@ -33,7 +33,7 @@ _thawctl() {
     for ((i = 1; i < cword; i++)); do
         case ${words[i]} in
         --json | --image-root | --memory-backend | --prefetch | --load-timeout | --network-override | \
-            --state | --memory | --page-size | --vmm | --vmm-version | --drive | --vsock | --base | --pages | --file-handles | \
+            --state | --memory | --page-size | --vmm | --vmm-version | --drive | --vsock | --base | --pages | --rootfs | --fetch-socket | --file-handles | \
             --limit | --on-low-limit | --memory-high | --cache | --sandbox | --user | --socket-user | \
             --socket-group | --translate-uid | --translate-gid | --threads | --on-loss | --unit | --name | \
             --transport | --timeout | --bytes | --interval | -i | --iterations | -n | \
@@ -79,7 +79,7 @@ _thawctl() {
         fi
         choices=$(__thawctl_images)
         ;;
-    --state | --memory | --vsock | --pages | --image-root)
+    --state | --memory | --vsock | --pages | --image-root | --fetch-socket)
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
         ;;
@@ -148,6 +148,15 @@ _thawctl() {
         seal) options+=' --state --memory --page-size --vmm --vmm-version --drive --vsock' ;;
         record)
             options+=' --runs --max --allow-writes --no-block'
+            [[ -z $name ]] && choices=$(__thawctl_images)
+            ;;
+        add-remote) options+=' --rootfs --fetch-socket' ;;
+        pull)
+            options+=' --fetch-socket'
+            [[ -z $name ]] && choices=$(__thawctl_images)
+            ;;
+        push)
+            options+=' --force --fetch-socket'
             [[ -z $name ]] && choices=$(__thawctl_images)
             ;;
         rm)

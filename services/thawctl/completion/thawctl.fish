@@ -29,7 +29,7 @@ end
 function __thawctl_words
     set -l with_value --json --image-root --memory-backend --prefetch --load-timeout --network-override \
         --prefetch-rate --replay-budget --sequential-budget --interval -i --iterations -n --runs --max \
-        --state --memory --page-size --vmm --vmm-version --drive --vsock --base --pages --bytes --file-handles --limit \
+        --state --memory --page-size --vmm --vmm-version --drive --vsock --base --pages --rootfs --fetch-socket --bytes --file-handles --limit \
         --on-low-limit --memory-high --cache --sandbox --user --socket-user --socket-group --translate-uid \
         --translate-gid --threads --on-loss --unit --name --transport --timeout
     set -l skip no
@@ -126,12 +126,15 @@ complete -c thawctl -n '__thawctl_in reserve release' -l all -d 'All volumes'
 complete -c thawctl -n '__thawctl_at 0 image' -a import -d 'Make an image of a snapshot'
 complete -c thawctl -n '__thawctl_at 0 image' -a seal -d 'Seal files that are in place'
 complete -c thawctl -n '__thawctl_at 0 image' -a record -d 'See what the guest touches first'
+complete -c thawctl -n '__thawctl_at 0 image' -a add-remote -d 'Use an image that stays on a server'
+complete -c thawctl -n '__thawctl_at 0 image' -a pull -d 'Fetch the memory of a remote image'
+complete -c thawctl -n '__thawctl_at 0 image' -a push -d 'Put an image on a server'
 complete -c thawctl -n '__thawctl_at 0 image' -a verify -d 'Compare all checksums'
 complete -c thawctl -n '__thawctl_at 0 image' -a list -d 'List images'
 complete -c thawctl -n '__thawctl_at 0 image' -a show -d 'Show one image'
 complete -c thawctl -n '__thawctl_at 0 image' -a rm -d 'Remove an image'
 complete -c thawctl -n '__thawctl_at 0 image' -a clean -d 'Remove what crashes left'
-complete -c thawctl -n '__thawctl_at 0 image record,verify,show,rm' -a '(__thawctl_images)' -d Image
+complete -c thawctl -n '__thawctl_at 0 image record,pull,push,verify,show,rm' -a '(__thawctl_images)' -d Image
 complete -c thawctl -n '__thawctl_in image import,seal' -l state -r -F -d 'State file'
 complete -c thawctl -n '__thawctl_in image import,seal' -l memory -r -F -d 'Memory file'
 complete -c thawctl -n '__thawctl_in image import,seal' -l page-size -x -a '4K 2M' -d 'Page size on the host'
@@ -146,6 +149,9 @@ complete -c thawctl -n '__thawctl_in image record' -l runs -x -d 'Number of runs
 complete -c thawctl -n '__thawctl_in image record' -l max -x -d 'Limit of each run'
 complete -c thawctl -n '__thawctl_in image record' -l allow-writes -d 'Also with writable drives'
 complete -c thawctl -n '__thawctl_in image record' -l no-block -d 'Do not wait'
+complete -c thawctl -n '__thawctl_in image add-remote' -l rootfs -x -d 'File of the root file system'
+complete -c thawctl -n '__thawctl_in image add-remote,pull,push' -l fetch-socket -r -F -d 'Socket of thaw-fetchd'
+complete -c thawctl -n '__thawctl_in image push' -l force -d 'Also when there is one'
 complete -c thawctl -n '__thawctl_in image rm' -l force -d 'Also when in use'
 
 complete -c thawctl -n '__thawctl_at 0 share' -a add -d 'Start a share for a VM'

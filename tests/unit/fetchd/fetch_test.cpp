@@ -109,21 +109,21 @@ TEST_F(FetchTest, PutsAFile) {
     const auto path = folder_.write("image", content_);
     const Fd source(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     const auto end = end_of([&](auto done) {
-        return client_->put(web_->url("/new/folder/memory"), source.get(), kSize, done);
+        return client_->put(web_->url("/new/folder/memory"), source.get(), kSize, {}, done);
     });
     ASSERT_TRUE(end.result) << text(end);
     EXPECT_TRUE(fakes::must(read_file(web_->www("/new/folder/memory"), kSize)) == content_);
     // A server that fails once is asked again, from the start.
     web_->spoil({.kind = "status", .count = 1, .value = "503"});
     const auto again = end_of([&](auto done) {
-        return client_->put(web_->proxied("/again"), source.get(), kSize, done);
+        return client_->put(web_->proxied("/again"), source.get(), kSize, {}, done);
     });
     ASSERT_TRUE(again.result) << text(again);
     EXPECT_EQ(again.tries, 2U);
     EXPECT_TRUE(fakes::must(read_file(web_->www("/again"), kSize)) == content_);
     // Shorter than announced: nothing is left behind.
     const auto cut = end_of([&](auto done) {
-        return client_->put(web_->url("/cut"), source.get(), kSize + 1, done);
+        return client_->put(web_->url("/cut"), source.get(), kSize + 1, {}, done);
     });
     EXPECT_EQ(name(cut), source_error::kRead);
     EXPECT_NE(::access(web_->www("/cut").c_str(), F_OK), 0);

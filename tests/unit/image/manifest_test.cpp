@@ -146,7 +146,7 @@ TEST(Manifest, IgnoresUnknownMembers) {
 TEST(Manifest, RefusesUnknownFormat) {
     auto value = sample_json();
     value["format_version"] = 4;
-    expect_refused(value, EPROTONOSUPPORT, "format version 3");
+    expect_refused(value, EPROTONOSUPPORT, "format version 4");
     value.erase("format_version");
     expect_refused(value, EBADMSG, "format_version");
 }
