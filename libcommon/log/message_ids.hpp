@@ -160,5 +160,13 @@ inline constexpr std::string_view kShareHookFailed = "b298680a054d4144a90aecfda0
 inline constexpr std::string_view kFetchFailed = "3a5cb35afbb94df98858834826f79052";
 // The kernel holds back threads that write through the page cache.
 inline constexpr std::string_view kWritesThrottled = "d6420a9dd90f40df95cde85d40a420a9";
+// An overlay of a root file system has no room for a write.
+inline constexpr std::string_view kRootfsNoSpace = "52f38b1f015449b3a40968388b646bf1";
+// Blocks of a root file system could not be read, written or made safe.
+inline constexpr std::string_view kRootfsFailed = "89839a9273df46f5bdbb7366934fcdad";
+// An overlay takes no more of a disk that is nearly full.
+inline constexpr std::string_view kRootfsGrowthStopped = "07cdbf7762ca450ea15fed90b3e175af";
+// An overlay may grow again.
+inline constexpr std::string_view kRootfsGrows = "781f208803db4e988bda757c5ebae35c";
 
 } // namespace thaw::message_id

@@ -50,7 +50,11 @@ pid_t launch_daemon(const DaemonLaunch& launch) {
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, nullptr);
-    execl(launch.program.c_str(), launch.program.c_str(), nullptr);
+    std::vector<char*> arguments{const_cast<char*>(launch.program.c_str())};
+    for (const auto& argument : launch.arguments)
+        arguments.push_back(const_cast<char*>(argument.c_str()));
+    arguments.push_back(nullptr);
+    execv(launch.program.c_str(), arguments.data());
     _exit(127);
 }
 

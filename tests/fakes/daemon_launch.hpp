@@ -17,6 +17,7 @@ struct DaemonLaunch {
     std::vector<std::pair<std::string, int>> descriptors;
     std::vector<std::pair<std::string, std::string>> environment; // on top of ours
     int log = -1;                                                 // in place of standard error
+    std::vector<std::string> arguments{};
 };
 
 // The daemon's pid, to be reaped by the caller; -1: no process could be made. Nothing else of ours
