@@ -197,7 +197,9 @@ Result<Manifest> seal_directory(
     manifest.memory_size = manifest.memory.size;
     THAW_CHECK(check_memory_size(manifest.memory_size, manifest.page_size));
 
-    THAW_TRY(manifest.id, random_id());
+    if (manifest.id == ImageId{}) {
+        THAW_TRY(manifest.id, random_id());
+    }
     manifest.created = now_realtime();
     THAW_TRY(manifest.state.digest, digest_file(state.get()));
     THAW_CHECK(write_maps(directory, memory.get(), manifest, progress, layer));

@@ -55,6 +55,7 @@ struct LayerSource {
     int memory_fd; // the VMM's: pages at their place in the memory
     int target_fd; // the image's memory file, empty and writable
 };
+// An id in `given` is kept, one of zeros replaced by a new one.
 // Reads state and memory, writes memory.map, sets ownership and modes, writes the manifest last:
 // with it the image exists. With `layer` the image is a difference: its memory file is filled
 // first.

@@ -74,15 +74,23 @@ public:
     struct Source {
         std::string state_path;
         std::string memory_path;
+        // Borrowed, in place of the paths; regular files, which are copied.
+        int state_fd = -1;
+        int memory_fd = -1;
         // Takes the files instead of copying them where the file system allows (hard links), and
         // removes the originals once the image is published; a crash before that leaves them.
         bool move = false;
-        Manifest manifest; // vmm, vmm_version, page_size, drives, vsock_path as given by the admin
+        // vmm, vmm_version, page_size, drives, vsock_path as given by the admin. An id that is not
+        // all zeros is the image's, for one that comes from elsewhere; else it gets a new one.
+        Manifest manifest;
         // Not empty: the image becomes a difference to the one of that name. Only the pages of
         // `present` are taken from the memory file, which is as long as the base's memory.
         std::string base;
         std::optional<ImageId> base_id; // ESTALE when the base is another one by now
         PageBitmap present;
+        // Not empty: what the digests of state and memory.map must be, ESTALE otherwise.
+        std::string state_digest;
+        std::string map_digest;
     };
     // Copies (reflink where possible) into a hidden temporary directory, seals it, renames it into
     // place. A crash leaves only the temporary, which the next call or clean() removes.

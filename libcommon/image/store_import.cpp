@@ -22,16 +22,23 @@ struct SourceFile {
     bool linked = false; // the image holds the file itself
 };
 
-Result<SourceFile> open_source(const std::string& path) {
-    SourceFile file{.path = path};
+Result<Fd> open_path(const std::string& path) {
     auto fd = open_file(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
     if (!fd && fd.error().code() == ELOOP)
         return fail(ELOOP, "{}: is a symbolic link; name the file itself", path);
+    return fd;
+}
+
+// A descriptor (borrowed) in place of the path where there is one.
+Result<SourceFile> open_source(const std::string& path, int borrowed, const char* what) {
+    SourceFile file{.path = borrowed < 0 ? path : what};
+    auto fd = borrowed < 0 ? open_path(path)
+                           : open_file(fmt::format("/proc/self/fd/{}", borrowed), O_RDONLY);
     if (!fd) return std::unexpected(std::move(fd).error());
     struct stat st{};
-    if (fstat(fd->get(), &st) < 0) return fail_errno(errno, "{}: stat", path);
-    if (!S_ISREG(st.st_mode)) return fail(EBADMSG, "{}: is not a regular file", path);
-    if (st.st_size == 0) return fail(EBADMSG, "{}: is empty", path);
+    if (fstat(fd->get(), &st) < 0) return fail_errno(errno, "{}: stat", file.path);
+    if (!S_ISREG(st.st_mode)) return fail(EBADMSG, "{}: is not a regular file", file.path);
+    if (st.st_size == 0) return fail(EBADMSG, "{}: is empty", file.path);
     THAW_TRY(file.identity, identify(fd->get()));
     THAW_CHECK(set_nonblocking(fd->get(), false));
     file.fd = std::move(*fd);
@@ -121,18 +128,27 @@ Result<Fd> make_layer_file(int directory, std::uint64_t size) {
     return target;
 }
 
+// Of an image that comes from elsewhere: whether it is that one still.
+Result<> check_digests(const Store::Source& source, const Manifest& manifest) {
+    if (!source.state_digest.empty() && source.state_digest != manifest.state.digest)
+        return fail(ESTALE, "the state is not the one of the image that was exported");
+    if (!source.map_digest.empty() && source.map_digest != manifest.memory_map.digest)
+        return fail(ESTALE, "the memory over this base is not the one that was exported");
+    return {};
+}
+
 Result<Manifest> import_files(
     int root, const std::string& root_path, const std::string& name, const Store::Source& source,
     const Store::Progress& progress, Store::Warnings* warnings
 ) {
-    THAW_TRY(auto state, open_source(source.state_path));
-    THAW_TRY(auto memory, open_source(source.memory_path));
+    THAW_TRY(auto state, open_source(source.state_path, source.state_fd, "the state"));
+    THAW_TRY(auto memory, open_source(source.memory_path, source.memory_fd, "the memory"));
     THAW_CHECK(check_memory_size(memory.identity.size, source.manifest.page_size));
     THAW_TRY(const auto base, open_base(root, source));
     if (base && memory.identity.size != base->image.manifest.memory_size)
         return fail(
-            EBADMSG, "{}: {} bytes, the base's memory has {}", source.memory_path,
-            memory.identity.size, base->image.manifest.memory_size
+            EBADMSG, "{}: {} bytes, the base's memory has {}", memory.path, memory.identity.size,
+            base->image.manifest.memory_size
         );
     THAW_TRY(auto staging, Staging::create(root, root_path, name));
 
@@ -164,6 +180,7 @@ Result<Manifest> import_files(
         manifest = seal(nullptr);
     }
     if (!manifest) return manifest;
+    THAW_CHECK(check_digests(source, *manifest));
     // A source that was written to meanwhile gives an image of no moment in time.
     for (const auto* file : {&state, &memory}) {
         THAW_TRY(const auto now, identify(file->fd.get()));

@@ -324,6 +324,18 @@ void describe_image(CLI::App& app, CommandLine& line) {
     add_image_verb(*group, line, "show", "Show one image", verb_image_show, true);
     add_image_verb(*group, line, "rm", "Remove an image", verb_image_remove, true)
         ->add_flag("--force", image.force, "Also when a VM runs from it");
+    auto* save = add_image_verb(
+        *group, line, "export-delta", "Write an image that is a difference to one file",
+        verb_image_export_delta, true
+    );
+    save->add_option("FILE", image.delta_path, "The file")->required();
+    save->add_flag("--force", image.force, "Replace the file");
+    auto* unpack = add_image_verb(
+        *group, line, "import-delta", "Make an image of such a file", verb_image_import_delta, true
+    );
+    unpack->add_option("FILE", image.delta_path, "The file")->required();
+    unpack->add_option("--base", image.base, "Image that it lies over (default: by its id)")
+        ->type_name("IMAGE");
     add_image_verb(*group, line, "clean", "Remove what crashes left", verb_image_clean, false);
 }
 

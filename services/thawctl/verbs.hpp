@@ -92,6 +92,7 @@ struct ImageArguments {
     std::string vsock_path;
     std::string base;       // with it the image becomes a difference to that one,
     std::string pages_path; // of the pages that this bitmap names
+    std::string delta_path; // of export-delta, import-delta
     bool move = false;
     bool force = false;
     std::uint32_t runs = 1;
@@ -112,6 +113,8 @@ Result<int> verb_image_remove(const ImageArguments& arguments, const OutputOptio
 Result<int> verb_image_add_remote(const ImageArguments& arguments, const OutputOptions& options);
 Result<int> verb_image_pull(const ImageArguments& arguments, const OutputOptions& options);
 Result<int> verb_image_push(const ImageArguments& arguments, const OutputOptions& options);
+Result<int> verb_image_export_delta(const ImageArguments& arguments, const OutputOptions& options);
+Result<int> verb_image_import_delta(const ImageArguments& arguments, const OutputOptions& options);
 Result<int> verb_image_clean(const ImageArguments& arguments, const OutputOptions& options);
 
 Result<int> verb_share_add(const ShareArguments& arguments, const OutputOptions& options);

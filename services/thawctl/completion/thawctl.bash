@@ -20,7 +20,7 @@ _thawctl() {
         prev=${words[cword - 1]}
     fi
     local verbs='restore stop snapshot list jobs sessions top metrics status complete quiesce prefetch cancel policy pause resume doctor image share cache rootfs df reserve'
-    local image_verbs='import seal record add-remote pull push verify list show rm clean'
+    local image_verbs='import seal record add-remote pull push verify list show rm export-delta import-delta clean'
     local share_verbs='add open list status remove raise-limit drop-caches'
     local share_options='--read-only --file-handles --limit --on-low-limit --memory-high --cache --sandbox
         --user --socket-user --socket-group --translate-uid --translate-gid --xattr --posix-acl --allow-mmap
@@ -164,7 +164,16 @@ _thawctl() {
             [[ -z $name ]] && choices=$(__thawctl_images)
             ;;
         verify | show) [[ -z $name ]] && choices=$(__thawctl_images) ;;
+        export-delta)
+            options+=' --force'
+            [[ -z $name ]] && choices=$(__thawctl_images)
+            ;;
+        import-delta) options+=' --base' ;;
         esac
+        if [[ $cur != -* && -n $name && $sub == @(export-delta|import-delta) ]]; then
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            return
+        fi
         ;;
     rootfs)
         case $sub in

@@ -133,8 +133,10 @@ complete -c thawctl -n '__thawctl_at 0 image' -a verify -d 'Compare all checksum
 complete -c thawctl -n '__thawctl_at 0 image' -a list -d 'List images'
 complete -c thawctl -n '__thawctl_at 0 image' -a show -d 'Show one image'
 complete -c thawctl -n '__thawctl_at 0 image' -a rm -d 'Remove an image'
+complete -c thawctl -n '__thawctl_at 0 image' -a export-delta -d 'Write a difference to one file'
+complete -c thawctl -n '__thawctl_at 0 image' -a import-delta -d 'Make an image of such a file'
 complete -c thawctl -n '__thawctl_at 0 image' -a clean -d 'Remove what crashes left'
-complete -c thawctl -n '__thawctl_at 0 image record,pull,push,verify,show,rm' -a '(__thawctl_images)' -d Image
+complete -c thawctl -n '__thawctl_at 0 image record,pull,push,verify,show,rm,export-delta' -a '(__thawctl_images)' -d Image
 complete -c thawctl -n '__thawctl_in image import,seal' -l state -r -F -d 'State file'
 complete -c thawctl -n '__thawctl_in image import,seal' -l memory -r -F -d 'Memory file'
 complete -c thawctl -n '__thawctl_in image import,seal' -l page-size -x -a '4K 2M' -d 'Page size on the host'
@@ -143,7 +145,9 @@ complete -c thawctl -n '__thawctl_in image import,seal' -l vmm-version -x -d 'It
 complete -c thawctl -n '__thawctl_in image import,seal' -l drive -x -d 'ID=PATH[:ro][:shared]'
 complete -c thawctl -n '__thawctl_in image import,seal' -l vsock -r -F -d 'Path of the vsock socket'
 complete -c thawctl -n '__thawctl_in image import' -l move -d 'Take the files'
-complete -c thawctl -n '__thawctl_in image import' -l base -x -a '(__thawctl_images)' -d 'Make a difference to that image'
+complete -c thawctl -n '__thawctl_at 1 image export-delta,import-delta' -F
+complete -c thawctl -n '__thawctl_in image export-delta' -l force -d 'Replace the file'
+complete -c thawctl -n '__thawctl_in image import,import-delta' -l base -x -a '(__thawctl_images)' -d 'Make a difference to that image'
 complete -c thawctl -n '__thawctl_in image import' -l pages -r -F -d 'Bitmap of the pages to take'
 complete -c thawctl -n '__thawctl_in image record' -l runs -x -d 'Number of runs'
 complete -c thawctl -n '__thawctl_in image record' -l max -x -d 'Limit of each run'
