@@ -77,7 +77,7 @@ const Credential* Credentials::find(const Url& url) const {
     return best;
 }
 
-Result<Credentials> load_credentials(const std::string& directory) {
+Credentials load_credentials(const std::string& directory) {
     Credentials loaded;
     if (directory.empty()) return loaded;
     std::error_code error;
@@ -88,7 +88,7 @@ Result<Credentials> load_credentials(const std::string& directory) {
             files.push_back(entry.path().string());
     }
     if (error && error != std::errc::no_such_file_or_directory)
-        return fail_errno(error.value(), "read the credentials in {}", directory);
+        loaded.warnings.push_back(fmt::format("read {}: {}", directory, errno_text(error.value())));
     std::ranges::sort(files);
     for (const auto& file : files) {
         auto text = read_file(file, kMostBytes);

@@ -45,8 +45,8 @@ struct Credentials {
     // The one with the longest path that fits, or none.
     const Credential* find(const Url& url) const;
 };
-// Everything below `directory`; empty: nothing. A file that makes no sense is a warning: the
-// sources of the others are served.
-Result<Credentials> load_credentials(const std::string& directory);
+// Everything below `directory`; empty: nothing. A file that makes no sense, or a directory that
+// cannot be read, is a warning: what needs none of it is served.
+Credentials load_credentials(const std::string& directory);
 
 } // namespace thaw::fetchd

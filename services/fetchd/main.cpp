@@ -25,6 +25,8 @@ using namespace thaw;
 // Threads that write to targets: disks take their time, each of them on its own.
 constexpr std::size_t kWriters = 4;
 
+constexpr unsigned kPauseAfterFailure = 1; // seconds
+
 // uid 0, the broker, and ourselves.
 std::vector<uid_t> allowed_users() {
     std::vector<uid_t> users{0, ::geteuid()};
@@ -38,7 +40,7 @@ Result<int> serve() {
     if (fds.size() != 1) return fail(EINVAL, "not started by thaw-fetchd.socket");
     THAW_TRY(auto loaded, fetchd::load_config());
     log_config_warnings(loaded.warnings);
-    THAW_TRY(const auto credentials, fetchd::load_credentials(loaded.config.credentials));
+    const auto credentials = fetchd::load_credentials(loaded.config.credentials);
     for (const auto& warning : credentials.warnings)
         log_warning("credentials left out: {}", warning);
     THAW_TRY(auto loop, EventLoop::create());
@@ -88,5 +90,7 @@ int main(int argc, char** argv) {
     log_init("thaw-fetchd");
     const auto code = serve();
     log_error("thaw-fetchd failed: {}", code.error().message());
+    // Whoever is connected has us started again at once, and again.
+    ::sleep(kPauseAfterFailure);
     return EXIT_FAILURE;
 }

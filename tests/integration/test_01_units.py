@@ -12,7 +12,7 @@ _OWN_UNITS = ("thaw-fetchd.socket", "thaw-fetchd.service", "thaw-metrics.socket"
               "thaw-sharesd.service", "thaw-virtiofsd@x.service", "thaw-virtiofsd@x.socket",
               "thaw-instance@x.service", "thaw.slice", "system-thaw.slice", "thaw-x.slice")
 # Upper bounds of `systemd-analyze security`, in tenths.
-_EXPOSURE = {"thaw-fetchd.service": 16, "thaw-metrics.service": 6, "thaw-diskguardd.service": 15,
+_EXPOSURE = {"thaw-fetchd.service": 14, "thaw-metrics.service": 6, "thaw-diskguardd.service": 15,
              "thaw-pagerd.service": 6, "thaw-restored.service": 15,
              "thaw-pager-workers.service": 6, "thaw-firecracker@.service": 17,
              "thaw-instance@.service": 21, "thaw-sharesd.service": 20,

@@ -142,6 +142,9 @@ pivot_root . run/oldroot
 cd /
 umount -l /run/oldroot
 rmdir /run/oldroot
+# As a host's systemd has it (in a container it leaves that alone): without it the mounts of
+# LoadCredential= never show. Nobody outside shares them.
+mount --make-rshared /
 # shellcheck disable=SC2086  # words on purpose
 exec env -i container=thaw-lab PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
     /lib/systemd/systemd --log-level=info $LAB_SYSTEMD </dev/null

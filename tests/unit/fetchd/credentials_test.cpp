@@ -74,16 +74,15 @@ TEST(Credential, TheLongestPathThatFitsIsTaken) {
     folder.write("sources_bad.conf", "[Source]\nUrl=http://x.org/\nBearerToken=hidden\n");
     folder.write("sources_ca.pem", "no source");
     const auto loaded = load_credentials(folder.path());
-    ASSERT_TRUE(loaded);
-    EXPECT_EQ(loaded->list.size(), 2U);
-    ASSERT_EQ(loaded->warnings.size(), 1U);
-    EXPECT_TRUE(loaded->warnings[0].starts_with("bad.conf: ")) << loaded->warnings[0];
-    EXPECT_EQ(loaded->warnings[0].find("hidden"), std::string::npos);
-    EXPECT_EQ(loaded->find(url("https://x.org/b/c"))->bearer_token, "b");
-    EXPECT_EQ(loaded->find(url("https://x.org/c"))->bearer_token, "all");
-    EXPECT_EQ(loaded->find(url("https://y.org/c")), nullptr);
-    EXPECT_TRUE(load_credentials("")->list.empty());
-    EXPECT_TRUE(load_credentials("/nonexistent")->list.empty());
+    EXPECT_EQ(loaded.list.size(), 2U);
+    ASSERT_EQ(loaded.warnings.size(), 1U);
+    EXPECT_TRUE(loaded.warnings[0].starts_with("bad.conf: ")) << loaded.warnings[0];
+    EXPECT_EQ(loaded.warnings[0].find("hidden"), std::string::npos);
+    EXPECT_EQ(loaded.find(url("https://x.org/b/c"))->bearer_token, "b");
+    EXPECT_EQ(loaded.find(url("https://x.org/c"))->bearer_token, "all");
+    EXPECT_EQ(loaded.find(url("https://y.org/c")), nullptr);
+    EXPECT_TRUE(load_credentials("").list.empty());
+    EXPECT_TRUE(load_credentials("/nonexistent").list.empty());
 }
 
 TEST(Config, TheShippedFileShowsTheDefaults) {
