@@ -2,6 +2,7 @@
 
 // rootfs list and status: what running overlays say of themselves.
 
+#include "core/names.hpp"
 #include "exit_codes.hpp"
 #include "fields.hpp"
 #include "protocol/rootfs_client.hpp"
@@ -88,6 +89,7 @@ Result<int> verb_rootfs_list(const RootfsArguments& arguments, const OutputOptio
 }
 
 Result<int> verb_rootfs_status(const RootfsArguments& arguments, const OutputOptions& options) {
+    if (!is_valid_vm_name(arguments.vm)) return fail(EINVAL, "'{}' cannot name a VM", arguments.vm);
     const auto status = status_of(arguments.runtime, arguments.vm);
     if (!status) return std::unexpected(no_overlay(status.error(), arguments.vm));
     if (options.json != JsonMode::Off) {

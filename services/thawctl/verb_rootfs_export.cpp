@@ -3,6 +3,7 @@
 // rootfs export: one point of a running overlay into a file.
 
 #include "core/file.hpp"
+#include "core/names.hpp"
 #include "delta/base.hpp"
 #include "delta/output_file.hpp"
 #include "exit_codes.hpp"
@@ -107,6 +108,7 @@ int report(
 } // namespace
 
 Result<int> verb_rootfs_export(const RootfsArguments& arguments, const OutputOptions& options) {
+    if (!is_valid_vm_name(arguments.vm)) return fail(EINVAL, "'{}' cannot name a VM", arguments.vm);
     auto client = protocol::RootfsClient::connect(
         protocol::rootfs_control_socket(arguments.vm, arguments.runtime)
     );
