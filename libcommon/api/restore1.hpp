@@ -53,6 +53,8 @@ inline constexpr std::string_view kPagerFailed = "org.thaw.restore1.Error.PagerF
 inline constexpr std::string_view kSharesUnavailable = "org.thaw.restore1.Error.SharesUnavailable";
 // A share could not be started, or was lost during the restore.
 inline constexpr std::string_view kShareFailed = "org.thaw.restore1.Error.ShareFailed";
+// The overlay of the root file system could not be started, or was lost.
+inline constexpr std::string_view kRootfsFailed = "org.thaw.restore1.Error.RootfsFailed";
 // The VM's unit did not start.
 inline constexpr std::string_view kUnitStartFailed = "org.thaw.restore1.Error.UnitStartFailed";
 // The VMM's API socket did not answer in time.
@@ -120,6 +122,7 @@ inline constexpr std::array kErrors{
     BusErrorName{error::kPagerFailed, EIO},
     BusErrorName{error::kSharesUnavailable, EHOSTDOWN},
     BusErrorName{error::kShareFailed, EIO},
+    BusErrorName{error::kRootfsFailed, EIO},
     BusErrorName{error::kUnitStartFailed, ECHILD},
     BusErrorName{error::kVmmUnreachable, ECONNREFUSED},
     BusErrorName{error::kLoadFailed, EPROTO},

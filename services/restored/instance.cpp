@@ -3,6 +3,7 @@
 
 #include "api/restore1.hpp"
 #include "core/names.hpp"
+#include "core/rootfs_names.hpp"
 #include "manager.hpp"
 #include "vm_fields.hpp"
 
@@ -85,9 +86,17 @@ void Instance::watch_session() {
     });
 }
 
+void Instance::watch_rootfs() {
+    rootfs_watch_ =
+        context_.systemd.watch_unit(rootfs_service(name()), [this](const UnitState& unit) {
+            context_.manager.rootfs_changed(*this, unit);
+        });
+}
+
 void Instance::stop_watching() {
     unit_watch_.reset();
     session_watch_.reset();
+    rootfs_watch_.reset();
 }
 
 void Instance::clean_up(std::function<void()> done) {

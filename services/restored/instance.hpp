@@ -45,9 +45,10 @@ public:
     void set_job(const std::optional<JobRecord>& job);
     Result<> save() const;
 
-    // From now on the manager hears of the unit and the session.
+    // From now on the manager hears of the unit, the session, the server of the root file system.
     void watch_unit();
     void watch_session();
+    void watch_rootfs();
     void stop_watching();
 
     // Takes away what a VM that has ended leaves; `done` may destroy the instance.
@@ -85,6 +86,7 @@ private:
     std::string unit_;
     SystemdHandle unit_watch_;
     PagerHandle session_watch_;
+    SystemdHandle rootfs_watch_;
     std::unique_ptr<Teardown> cleanup_;
     HttpHandle request_;
 };

@@ -37,6 +37,7 @@ public:
     virtual void on_unit(const UnitState&) {}
     virtual void on_session(const PagerSession&) {}
     virtual void on_share_lost(const LostShare&) {}
+    virtual void on_rootfs_lost(const std::string& /*why*/) {}
 
     std::uint32_t id() const { return record_.id; }
     const std::string& path() const { return path_; }

@@ -3,6 +3,7 @@
 
 #include "api/restore1.hpp"
 #include "core/names.hpp"
+#include "core/rootfs_names.hpp"
 #include "event/priorities.hpp"
 #include "log/message_ids.hpp"
 #include "stop_job.hpp"
@@ -323,6 +324,21 @@ void Manager::session_changed(Instance& instance, const PagerSession& session) {
         // The broker's rules end a session only after its VMM; the unit's end follows.
         log_notice(instance.log_fields(), "the pager session of {} is gone", instance.name());
     }
+}
+
+// An overlay that died is gone, or will not come up again: the guest's disk is lost.
+void Manager::rootfs_changed(Instance& instance, const UnitState& unit) {
+    if (!unit.is_gone()) return;
+    const auto why = fmt::format(
+        "its root file system is lost: {} is {} ({})", rootfs_service(instance.name()),
+        unit.active_state, unit.result
+    );
+    if (Job* job = job_of(instance)) {
+        job->on_rootfs_lost(why);
+        return;
+    }
+    if (!instance.is_live() || instance.is_cleaning()) return;
+    stop_instance(instance, 0, Failure{.name = restore1::error::kRootfsFailed, .message = why});
 }
 
 void Manager::share_lost(const LostShare& share) {

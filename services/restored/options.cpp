@@ -84,6 +84,10 @@ Result<> read_option(
     }
     if (key == "NetworkOverrides") return read_overrides(message, options.network_overrides);
     if (key == "Shares") return read_shares(message, config, options.shares);
+    if (key == "Rootfs") {
+        THAW_TRY(options.rootfs, read_rootfs_request(message));
+        return {};
+    }
     return fail(EINVAL, "unknown option");
 }
 

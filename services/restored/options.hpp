@@ -6,6 +6,7 @@
 #include "bus/message.hpp"
 #include "config.hpp"
 #include "policy.hpp"
+#include "rootfs_options.hpp"
 #include "share_options.hpp"
 #include "vmm_requests.hpp"
 
@@ -26,6 +27,7 @@ struct RestoreOptions {
     NetworkOverrides network_overrides;
     std::string on_pager_loss; // empty: the pager's default
     std::vector<ShareRequest> shares;
+    std::optional<RootfsRequest> rootfs;
     bool track = false;     // what the guest writes, from its first page on
     bool recording = false; // not from the bus: of a record job
 };

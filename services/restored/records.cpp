@@ -54,6 +54,7 @@ Result<Made> parse_made(const JsonView& object) {
     THAW_TRY(made.drop_in, object.boolean("drop_in"));
     THAW_TRY(made.ticket, object.boolean("ticket"));
     THAW_TRY(made.shares, object.boolean_or("shares", false)); // absent before there were any
+    THAW_TRY(made.rootfs, object.boolean_or("rootfs", false)); // as well
     return made;
 }
 
@@ -79,7 +80,8 @@ std::string format_record(const Record& record) {
           {"session", record.made.session},
           {"drop_in", record.made.drop_in},
           {"ticket", record.made.ticket},
-          {"shares", record.made.shares}}},
+          {"shares", record.made.shares},
+          {"rootfs", record.made.rootfs}}},
     };
     if (record.job) value["job"] = job_to_json(*record.job);
     return json_dump(value) + "\n";

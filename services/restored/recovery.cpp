@@ -93,7 +93,13 @@ void Manager::add_leftover(const std::string& name) {
         .name = name,
         .image = {},
         .state = InstanceState::Running,
-        .made = {.unit = true, .session = true, .drop_in = true, .ticket = true, .shares = true},
+        .made =
+            {.unit = true,
+             .session = true,
+             .drop_in = true,
+             .ticket = true,
+             .shares = true,
+             .rootfs = true},
     });
     leftovers_.insert(name);
 }
@@ -124,6 +130,7 @@ void Manager::take_up() {
         auto& instance = *instances_.at(job.instance());
         instance.watch_unit();
         if (instance.record().made.session) instance.watch_session();
+        if (instance.record().made.rootfs) instance.watch_rootfs();
         job.recover();
     }
     for (const auto& name : std::exchange(leftover_recordings_, {}))
@@ -140,6 +147,7 @@ void Manager::take_up() {
         // What remains of a VM that could not be stopped has no say any more.
         const bool by_pager = instance->record().made.session && instance->is_live();
         if (by_pager) instance->watch_session();
+        if (instance->record().made.rootfs && instance->is_live()) instance->watch_rootfs();
     }
 }
 

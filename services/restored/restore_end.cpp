@@ -52,6 +52,7 @@ void RestoreJob::failed(Failure failure) {
     // An answer that is on its way names a session that the undoing closes.
     pager_.reset();
     shares_.reset();
+    rootfs_.reset();
     guard_.reset();
     disk_.reset();
     first_ = std::move(failure);
@@ -197,6 +198,7 @@ void RestoreJob::recover_by_vmm() {
             );
         if (instance_.record().backend == Backend::Uffd) return recover_by_session();
         instance_.watch_unit();
+        if (instance_.record().made.rootfs) instance_.watch_rootfs();
         succeed(true);
     });
 }
@@ -211,6 +213,7 @@ void RestoreJob::recover_by_session() {
             );
         instance_.watch_unit();
         instance_.watch_session();
+        if (instance_.record().made.rootfs) instance_.watch_rootfs();
         succeed(true);
     });
 }

@@ -31,6 +31,7 @@ public:
     void on_unit(const UnitState& unit) override;
     void on_session(const PagerSession& session) override;
     void on_share_lost(const LostShare& share) override;
+    void on_rootfs_lost(const std::string& why) override;
 
 private:
     // The table at work.
@@ -52,6 +53,10 @@ private:
     void write_drop_in_step();
     void write_settings(bool with_snapshots);
     void write_ticket();
+
+    // restore_steps_rootfs.cpp
+    void start_rootfs();
+    void on_rootfs_started(const Result<std::string>& result);
 
     // restore_steps_space.cpp
     void check_space();
@@ -108,6 +113,7 @@ private:
 
     EventSource timer_;
     SystemdHandle systemd_;
+    SystemdHandle rootfs_;
     PagerHandle pager_;
     SharesHandle shares_;
     DiskHandle disk_;

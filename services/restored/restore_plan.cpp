@@ -9,6 +9,8 @@ namespace {
 
 constexpr Microseconds kSessionLimit = 15 * kUsecPerSec;
 constexpr Microseconds kSharesLimit = 60 * kUsecPerSec;
+// The journal of a durable overlay is replayed.
+constexpr Microseconds kRootfsLimit = 60 * kUsecPerSec;
 constexpr Microseconds kStartLimit = 30 * kUsecPerSec;
 constexpr Microseconds kApiLimit = 10 * kUsecPerSec;
 constexpr Microseconds kProofLimit = 5 * kUsecPerSec;
@@ -23,12 +25,13 @@ const std::vector<StepSpec>& step_table() {
         {CheckSpace, "check-space", JobState::Reserving, {OpenImage, CheckUnit}, 0},
         {CreateSession, "create-session", JobState::Preparing, {CheckSpace}, kSessionLimit},
         {AddShares, "add-shares", JobState::Preparing, {CheckSpace}, kSharesLimit},
+        {StartRootfs, "start-rootfs", JobState::Preparing, {CheckSpace}, kRootfsLimit},
         {WriteDropIn, "write-drop-in", JobState::Preparing, {CheckSpace}, 0},
         {WriteTicket, "write-ticket", JobState::Preparing, {CheckSpace}, 0},
         {StartUnit,
          "start-unit",
          JobState::Starting,
-         {CreateSession, AddShares, WriteDropIn, WriteTicket},
+         {CreateSession, AddShares, StartRootfs, WriteDropIn, WriteTicket},
          kStartLimit},
         {AwaitApi, "await-api", JobState::Starting, {StartUnit}, kApiLimit},
         {LoadSnapshot, "load-snapshot", JobState::Loading, {AwaitApi}, 0},
@@ -104,6 +107,7 @@ std::vector<Undo> undo_order(const Made& made) {
     if (made.unit) order.push_back(Undo::StopUnit);
     if (made.session) order.push_back(Undo::CloseSession);
     if (made.shares) order.push_back(Undo::RemoveShares);
+    if (made.rootfs) order.push_back(Undo::StopRootfs);
     if (made.drop_in) order.push_back(Undo::RemoveDropIn);
     if (made.ticket) order.push_back(Undo::RemoveTicket);
     return order;

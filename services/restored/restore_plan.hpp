@@ -20,6 +20,7 @@ enum class Step {
     CheckSpace,    // reserving
     CreateSession, // preparing: the pager's session and its socket
     AddShares,     // preparing: the VM's directories of this host
+    StartRootfs,   // preparing: the server of the VM's root file system
     WriteDropIn,   // preparing: settings of the unit for this start
     WriteTicket,   // preparing: the permission for this start
     StartUnit,     // starting
@@ -30,7 +31,7 @@ enum class Step {
     AwaitServing,  // proving: the pager has the VMM's memory and serves
     ConfirmUnit,   // proving: the unit is still active
 };
-inline constexpr std::size_t kStepCount = 14;
+inline constexpr std::size_t kStepCount = 15;
 
 struct StepSpec {
     Step step;
@@ -74,9 +75,10 @@ struct Made {
     bool drop_in = false;
     bool ticket = false;
     bool shares = false;
+    bool rootfs = false;
     bool operator==(const Made&) const = default;
 };
-enum class Undo { StopUnit, CloseSession, RemoveShares, RemoveDropIn, RemoveTicket };
+enum class Undo { StopUnit, CloseSession, RemoveShares, StopRootfs, RemoveDropIn, RemoveTicket };
 // The unit first: nothing is taken from under a VMM that runs.
 std::vector<Undo> undo_order(const Made& made);
 

@@ -76,6 +76,7 @@ void RestoreJob::on_image_opened(image::OpenImage opened, double cached) {
                  fmt::format("{} has no virtio-fs: a VM of it cannot have shares", manifest.vmm)}
         );
     if (options_.shares.empty()) plan_.skip(Step::AddShares);
+    if (!options_.rootfs) plan_.skip(Step::StartRootfs);
     if (!options_.track) plan_.skip(Step::CheckTracking);
     if (auto bad = check_drives(manifest)) return failed(std::move(*bad));
     if (auto chosen = choose_backend_of(opened, cached); !chosen)
@@ -220,7 +221,7 @@ void RestoreJob::write_drop_in_step() {
 void RestoreJob::write_settings(bool with_snapshots) {
     auto text = drop_in_text(
         instance(), image_files_.manifest, fmt::format("{}/{}", context().images.root(), image()),
-        !options_.shares.empty()
+        {.shares = !options_.shares.empty(), .rootfs = options_.rootfs.has_value()}
     );
     if (with_snapshots) text += fmt::format("BindPaths={}\n", snapshot_folder(instance()));
     if (auto written = write_drop_in(paths::vm_drop_in(instance()), text); !written)

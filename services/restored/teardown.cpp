@@ -4,8 +4,10 @@
 #include "api/restore1.hpp"
 #include "core/file.hpp"
 #include "core/names.hpp"
+#include "core/rootfs_names.hpp"
 #include "event/priorities.hpp"
 #include "log/log.hpp"
+#include "rootfs_options.hpp"
 #include "snapshot_folder.hpp"
 #include "unit_drop_in.hpp"
 
@@ -47,6 +49,10 @@ void Teardown::next() {
         }
         if (undo == Undo::RemoveShares) {
             remove_shares();
+            return;
+        }
+        if (undo == Undo::StopRootfs) {
+            stop_rootfs();
             return;
         }
         if (undo == Undo::RemoveDropIn) {
@@ -132,6 +138,22 @@ void Teardown::remove_shares() {
                 removed.error().message()
             );
         next();
+    });
+}
+
+void Teardown::stop_rootfs() {
+    // Its sockets stop with it.
+    job_ = context_.systemd.stop_unit(rootfs_service(vm_), "replace", [this](const auto& stopped) {
+        if (!stopped)
+            log_warning(
+                fields(), "ignoring that the root file system of {} was not stopped: {}", vm_,
+                stopped.error().message()
+            );
+        if (auto removed = remove_rootfs_settings(vm_); !removed)
+            log_warning(fields(), "ignoring: {}", removed.error().message());
+        // Failed, it would stay loaded with the settings of this start.
+        job_ =
+            context_.systemd.reset_failed(rootfs_service(vm_), [this](const Result<>&) { next(); });
     });
 }
 

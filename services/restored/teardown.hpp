@@ -2,8 +2,8 @@
 #pragma once
 
 // Takes away what a restore has made, in undo_order(): the VM's unit is stopped (10 s), else killed
-// (5 s more), else nothing further is touched; then session, shares, drop-in and ticket go. Every
-// part is content when there is nothing to do, so that it can be repeated.
+// (5 s more), else nothing further is touched; then session, shares, root file system, drop-in and
+// ticket go. Every part is content when there is nothing to do, so that it can be repeated.
 
 #include "context.hpp"
 #include "restore_plan.hpp"
@@ -30,6 +30,7 @@ private:
     void on_killed(const UnitState& unit);
     void close_session();
     void remove_shares();
+    void stop_rootfs();
     void remove_settings();
     void remove_ticket();
     LogFields fields() const { return vm_fields(vm_); }

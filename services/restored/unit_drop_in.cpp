@@ -2,6 +2,7 @@
 #include "unit_drop_in.hpp"
 
 #include "core/names.hpp"
+#include "core/rootfs_names.hpp"
 
 #include <xxhash.h>
 
@@ -10,24 +11,27 @@ namespace thaw::restore {
 namespace {
 
 // systemd takes user names of at most 31 characters: 8 + 22, or 8 + 10 + "-" + 12 digits.
-constexpr std::string_view kUserPrefix = "thaw-vm-";
 constexpr std::size_t kUserNamePart = 22;
 constexpr std::size_t kUserNameStart = 10;
 
 } // namespace
 
 std::string vmm_user(std::string_view vm) {
+    return user_of_vm("vm", vm);
+}
+
+std::string user_of_vm(std::string_view kind, std::string_view vm) {
     // A hashed name is longer than any that is taken as it is: no VM can ask for another's.
-    if (vm.size() <= kUserNamePart) return fmt::format("{}{}", kUserPrefix, vm);
+    if (vm.size() <= kUserNamePart) return fmt::format("thaw-{}-{}", kind, vm);
     return fmt::format(
-        "{}{}-{:012x}", kUserPrefix, vm.substr(0, kUserNameStart),
+        "thaw-{}-{}-{:012x}", kind, vm.substr(0, kUserNameStart),
         XXH3_64bits(vm.data(), vm.size()) >> 16
     );
 }
 
 std::string drop_in_text(
     std::string_view vm, const image::Manifest& manifest, const std::string& image_directory,
-    bool shares
+    VmSockets sockets
 ) {
     std::string text = fmt::format(
         "# Written by thaw-restored for one start; removed when the VM has ended.\n"
@@ -36,7 +40,8 @@ std::string drop_in_text(
         "BindReadOnlyPaths={}\n",
         vmm_user(vm), quote_unit_word(image_directory)
     );
-    if (shares) text += fmt::format("BindReadOnlyPaths={}\n", paths::share_directory(vm));
+    if (sockets.shares) text += fmt::format("BindReadOnlyPaths={}\n", paths::share_directory(vm));
+    if (sockets.rootfs) text += fmt::format("BindReadOnlyPaths={}\n", paths::rootfs_directory(vm));
     for (const auto& drive : manifest.drives) {
         if (!drive.path.starts_with('/')) continue; // below the VM's own directory
         const auto path = quote_unit_word(drive.path);

@@ -15,11 +15,19 @@ namespace thaw::restore {
 // user name may be. Without it systemd names the user after the template and gives all VMs one uid.
 std::string vmm_user(std::string_view vm);
 
+// The same for another process of that VM; `kind` has two letters, "vm" is the VMM's.
+std::string user_of_vm(std::string_view kind, std::string_view vm);
+
+// Folders with sockets of this VM that its VMM reaches.
+struct VmSockets {
+    bool shares = false;
+    bool rootfs = false;
+};
 // The VMM has a uid of its own, and sees of the images only its own directory, and the drives that
-// the snapshot names by absolute path. With shares it reaches their sockets.
+// the snapshot names by absolute path.
 std::string drop_in_text(
     std::string_view vm, const image::Manifest& manifest, const std::string& image_directory,
-    bool shares = false
+    VmSockets sockets = {}
 );
 
 } // namespace thaw::restore

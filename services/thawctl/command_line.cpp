@@ -67,6 +67,19 @@ void add_limits(CLI::App& verb, std::string& rate, std::string& replay, std::str
         ->check(size_text());
 }
 
+void add_rootfs(CLI::App& verb, OverlayArguments& rootfs) {
+    auto* base = verb.add_option("--rootfs", rootfs.base, "Base of an overlay: a file or device")
+                     ->type_name("PATH");
+    verb.add_flag("--rootfs-durable", rootfs.durable, "The overlay survives the VM and any crash")
+        ->needs(base);
+    const auto add_size = [&](const char* name, std::string& value, const char* text) {
+        verb.add_option(name, value, text)->type_name("SIZE")->check(size_text())->needs(base);
+    };
+    add_size("--rootfs-size", rootfs.size, "Of the disk (default: the base's)");
+    add_size("--rootfs-memory", rootfs.memory_max, "Changes up to here lie in memory");
+    add_size("--rootfs-disk", rootfs.disk_max, "And up to here on disk");
+}
+
 void describe_restore(CLI::App& app, CommandLine& line) {
     auto* verb = app.add_subcommand("restore", "Restore a VM from an image and wait for it");
     auto& arguments = line.restore;
@@ -101,6 +114,7 @@ void describe_restore(CLI::App& app, CommandLine& line) {
         ->type_name("IFACE=DEV")
         ->check(checked_by(parse_network_override))
         ->allow_extra_args(false);
+    add_rootfs(*verb, arguments.rootfs);
     verb->add_flag("--no-block", arguments.no_block, "Only queue the job");
     verb->add_option("--instances-directory", arguments.instances_directory)->group("");
     verb->callback([&line] {

@@ -49,12 +49,31 @@ void check_kvm(Findings& findings) {
     );
 }
 
+// A root file system as an overlay: its server, and what Firecracker would need to use it.
+void check_overlays(Findings& findings) {
+    const bool nbdkit =
+        access("/usr/sbin/nbdkit", X_OK) == 0 || access("/usr/bin/nbdkit", X_OK) == 0;
+    findings.push_back(
+        {"overlays.nbdkit", nbdkit ? Verdict::Ok : Verdict::Note,
+         nbdkit ? "nbdkit is installed" : "nbdkit is not installed",
+         nbdkit ? "" : "install nbdkit 1.32 or later for 'thawctl restore --rootfs'"}
+    );
+    const bool device = access("/sys/module/nbd", F_OK) == 0 || access("/dev/nbd0", F_OK) == 0;
+    findings.push_back(
+        {"overlays.nbd", device ? Verdict::Ok : Verdict::Note,
+         device ? "the kernel has nbd devices"
+                : "the kernel has no nbd devices: Firecracker cannot use an overlay, QEMU can",
+         device ? "" : "'modprobe nbd', where the kernel was built with it"}
+    );
+}
+
 } // namespace
 
 void check_host(Findings& findings) {
     check_accounts(findings);
     check_directories(findings);
     check_kvm(findings);
+    check_overlays(findings);
 }
 
 void check_images(const std::string& root, Findings& findings) {

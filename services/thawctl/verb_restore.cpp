@@ -22,7 +22,24 @@ struct RestoreRequest {
     std::optional<std::uint64_t> load_timeout;
     std::vector<std::pair<const char*, std::uint64_t>> limits; // of prefetch
     std::vector<NetworkOverride> overrides;
+    std::string rootfs; // base; empty: no overlay
+    std::vector<std::pair<const char*, std::uint64_t>> rootfs_sizes;
+    bool rootfs_durable = false;
 };
+
+Result<> read_rootfs(const OverlayArguments& arguments, RestoreRequest& request) {
+    request.rootfs = arguments.base;
+    request.rootfs_durable = arguments.durable;
+    for (const auto& [key, text] :
+         {std::pair{"Size", &arguments.size},
+          {"MemoryMax", &arguments.memory_max},
+          {"DiskMax", &arguments.disk_max}}) {
+        if (text->empty()) continue;
+        THAW_TRY(const auto size, parse_size(*text));
+        request.rootfs_sizes.emplace_back(key, size);
+    }
+    return {};
+}
 
 Result<RestoreRequest> request_of(const RestoreArguments& arguments) {
     RestoreRequest request;
@@ -43,6 +60,7 @@ Result<RestoreRequest> request_of(const RestoreArguments& arguments) {
         THAW_TRY(const auto size, parse_size(*text));
         request.limits.emplace_back(key, size);
     }
+    THAW_CHECK(read_rootfs(arguments.rootfs, request));
     if (arguments.from_config) {
         std::vector<ConfigWarning> warnings;
         THAW_TRY(
@@ -77,6 +95,20 @@ Result<> append_overrides(BusMessage& message, const std::vector<NetworkOverride
     return message.close_container();
 }
 
+Result<> append_rootfs(BusMessage& message, const RestoreRequest& request) {
+    THAW_CHECK(message.open_container('e', "sv"));
+    THAW_CHECK(message.append("s", "Rootfs"));
+    THAW_CHECK(message.open_container('v', "a{sv}"));
+    THAW_CHECK(message.open_container('a', "{sv}"));
+    THAW_CHECK(message.append("{sv}", "Base", "s", request.rootfs.c_str()));
+    for (const auto& [key, size] : request.rootfs_sizes)
+        THAW_CHECK(message.append("{sv}", key, "t", size));
+    if (request.rootfs_durable) THAW_CHECK(message.append("{sv}", "Durable", "b", 1));
+    THAW_CHECK(message.close_container());
+    THAW_CHECK(message.close_container());
+    return message.close_container();
+}
+
 Result<BusMessage> make_call(const Client& client, const RestoreRequest& request) {
     THAW_TRY(
         auto message,
@@ -96,6 +128,7 @@ Result<BusMessage> make_call(const Client& client, const RestoreRequest& request
     if (request.load_timeout)
         THAW_CHECK(message.append("{sv}", "LoadTimeoutUSec", "t", *request.load_timeout));
     if (!request.overrides.empty()) THAW_CHECK(append_overrides(message, request.overrides));
+    if (!request.rootfs.empty()) THAW_CHECK(append_rootfs(message, request));
     THAW_CHECK(message.close_container());
     THAW_CHECK(message.append("t", std::uint64_t{0}));
     return message;

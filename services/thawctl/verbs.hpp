@@ -15,6 +15,15 @@
 
 namespace thaw::ctl {
 
+// The VM's root file system as an overlay; as typed.
+struct OverlayArguments {
+    std::string base; // empty: none
+    std::string size; // empty, like the next two: the server's default
+    std::string memory_max;
+    std::string disk_max;
+    bool durable = false;
+};
+
 struct RestoreArguments {
     std::string name;
     std::string image;
@@ -26,6 +35,7 @@ struct RestoreArguments {
     std::string sequential_budget;
     std::string load_timeout;                   // as typed; empty: the manager's
     std::vector<std::string> network_overrides; // IFACE=DEV
+    OverlayArguments rootfs;
     bool from_config = false;
     bool no_block = false;
     std::string instances_directory; // of the NAME.conf files

@@ -44,11 +44,10 @@ struct Versions {
 
 // Writes until the server is gone.
 void write_on(
-    const std::string& socket, std::uint64_t first, std::uint64_t blocks, std::uint64_t seed,
+    NbdClient& client, std::uint64_t first, std::uint64_t blocks, std::uint64_t seed,
     std::vector<Versions>& versions
 ) {
     std::mt19937_64 random(seed);
-    NbdClient client(socket);
     for (;;) {
         const std::uint64_t block = first + random() % blocks;
         const std::uint64_t count =
@@ -98,12 +97,10 @@ TEST_F(Durable, NothingFlushedIsLostInTheDeathsOfNbdkit) {
         }
         ASSERT_EQ(client.flush(), 0);
         if (death == kDeaths) break;
-        std::jthread one([&, seed = random()] {
-            write_on(server_.nbd_socket(), 0, kBlocks / 2, seed, versions);
-        });
-        std::jthread two([&, seed = random()] {
-            write_on(server_.nbd_socket(), kBlocks / 2, kBlocks / 2, seed, versions);
-        });
+        constexpr std::uint64_t kHalf = kBlocks / 2;
+        NbdClient other(server_.nbd_socket());
+        std::jthread one([&, seed = random()] { write_on(client, 0, kHalf, seed, versions); });
+        std::jthread two([&, seed = random()] { write_on(other, kHalf, kHalf, seed, versions); });
         std::this_thread::sleep_for(std::chrono::milliseconds(5 + random() % 60));
         server_.stop(SIGKILL);
     }

@@ -37,7 +37,7 @@ _thawctl() {
             --limit | --on-low-limit | --memory-high | --cache | --sandbox | --user | --socket-user | \
             --socket-group | --translate-uid | --translate-gid | --threads | --on-loss | --unit | --name | \
             --transport | --timeout | --bytes | --interval | -i | --iterations | -n | \
-            --prefetch-rate | --replay-budget | --sequential-budget | --runs | --max)
+            --prefetch-rate | --replay-budget | --sequential-budget | --rootfs-size | --rootfs-memory | --rootfs-disk | --runs | --max)
             ((i++))
             ;;
         -*) ;;
@@ -79,13 +79,13 @@ _thawctl() {
         fi
         choices=$(__thawctl_images)
         ;;
-    --state | --memory | --vsock | --pages | --image-root | --fetch-socket)
+    --state | --memory | --vsock | --pages | --image-root | --rootfs | --fetch-socket)
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
         ;;
     --load-timeout | --network-override | --vmm | --vmm-version | --drive | --limit | --memory-high | \
         --translate-uid | --translate-gid | --threads | --unit | --name | --transport | --timeout | --bytes | --interval | -i | --iterations | -n | \
-            --prefetch-rate | --replay-budget | --sequential-budget | --runs | --max)
+            --prefetch-rate | --replay-budget | --sequential-budget | --rootfs-size | --rootfs-memory | --rootfs-disk | --runs | --max)
         return
         ;;
     esac
@@ -99,6 +99,7 @@ _thawctl() {
     restore)
         options+=' --from-config --memory-backend --prefetch --track --load-timeout --network-override --no-block'
         options+=' --prefetch-rate --replay-budget --sequential-budget'
+        options+=' --rootfs --rootfs-durable --rootfs-size --rootfs-memory --rootfs-disk'
         [[ -n $name ]] && choices=$(__thawctl_images)
         ;;
     stop)

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include "build_config.hpp"
+#include "rootfs_options.hpp"
 #include "temporary_directory.hpp"
 #include "unit_drop_in.hpp"
 
@@ -97,6 +99,36 @@ TEST_F(DropInFileTest, TheTimeStampMovesWithEveryDropIn) {
         EXPECT_TRUE(st.st_mtim.tv_sec != last.tv_sec || st.st_mtim.tv_nsec != last.tv_nsec) << i;
         last = st.st_mtim;
     }
+}
+
+TEST(DropIn, ARootFileSystemBelongsToItsVm) {
+    const RootfsRequest request{
+        .base = "rootfs $x.raw",
+        .size = 1 << 20,
+        .memory_max = 4096,
+        .disk_max = std::nullopt,
+        .durable = false,
+    };
+    EXPECT_EQ(
+        rootfs_drop_in_text("a-b", request, "/var/lib/thaw/images/base"),
+        "# Written by thaw-restored for one start; removed when the VM has ended.\n"
+        "[Unit]\n"
+        "Before=thaw-firecracker@a\\x2db.service\n"
+        "[Service]\n"
+        "ExecStart=\n"
+        "ExecStart=" THAW_LIBEXECDIR
+        "/thaw-rootfs \"name=a-b\" \"base=/var/lib/thaw/images/base/rootfs $$x.raw\" "
+        "\"size=1048576\" \"memory=4096\" \"spill=/var/lib/thaw/rootfs/a-b\"\n"
+        "User=thaw-fs-a-b\n"
+        "Slice=thaw-a\\x2db.slice\n"
+        "LogExtraFields=THAW_INSTANCE=a-b\n"
+    );
+    const auto durable =
+        rootfs_drop_in_text("x", {.base = "/srv/base", .memory_max = 1, .durable = true}, "/i");
+    EXPECT_NE(
+        durable.find("\"base=/srv/base\" \"durable=/var/lib/thaw/rootfs/x\"\n"), std::string::npos
+    ) << durable;
+    EXPECT_NE(durable.find("Restart=on-failure\n"), std::string::npos);
 }
 
 } // namespace

@@ -31,15 +31,18 @@ TEST(Plan, IndependentStepsRunSideBySide) {
     EXPECT_EQ(plan.state(), JobState::Preflight);
     run_all(plan, {Step::CheckUnit, Step::CheckSpace});
     EXPECT_EQ(
-        plan.ready(),
-        (Steps{Step::CreateSession, Step::AddShares, Step::WriteDropIn, Step::WriteTicket})
+        plan.ready(), (Steps{
+                          Step::CreateSession, Step::AddShares, Step::StartRootfs,
+                          Step::WriteDropIn, Step::WriteTicket
+                      })
     );
     EXPECT_EQ(plan.state(), JobState::Preparing);
 }
 
 TEST(Plan, TheUnitStartsOnlyWhenAllIsPrepared) {
     const Steps preparing{
-        Step::CreateSession, Step::AddShares, Step::WriteDropIn, Step::WriteTicket
+        Step::CreateSession, Step::AddShares, Step::StartRootfs, Step::WriteDropIn,
+        Step::WriteTicket
     };
     for (const auto missing : preparing) {
         Plan plan;
@@ -77,6 +80,7 @@ TEST(Plan, FileMappingNeedsNoPagerAndNothingComesEarlier) {
     run_all(plan, {Step::OpenImage});
     plan.skip(Step::CreateSession);
     plan.skip(Step::AddShares);
+    plan.skip(Step::StartRootfs);
     plan.skip(Step::CheckTracking);
     plan.skip(Step::AwaitServing);
     const std::vector<Steps> expected{
@@ -106,9 +110,15 @@ TEST(PlanDeath, AStepIsNotFinishedBeforeItIsStarted) {
 TEST(UndoOrder, TheUnitIsAlwaysFirst) {
     using enum Undo;
     EXPECT_EQ(
-        undo_order({.unit = true, .session = true, .drop_in = true, .ticket = true, .shares = true}
+        undo_order(
+            {.unit = true,
+             .session = true,
+             .drop_in = true,
+             .ticket = true,
+             .shares = true,
+             .rootfs = true}
         ),
-        (std::vector{StopUnit, CloseSession, RemoveShares, RemoveDropIn, RemoveTicket})
+        (std::vector{StopUnit, CloseSession, RemoveShares, StopRootfs, RemoveDropIn, RemoveTicket})
     );
     for (unsigned bits = 0; bits < 32; ++bits) {
         const Made made{

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Names of the server of a VM's root file system.
+
+#include <string>
+#include <string_view>
+
+namespace thaw {
+
+std::string rootfs_service(std::string_view vm
+); // thaw-rootfs@a\x2db.service; its sockets follow it
+
+namespace paths {
+inline constexpr const char* kRootfs = "/run/thaw/rootfs";
+inline constexpr const char* kRootfsState = "/var/lib/thaw/rootfs"; // durable overlays
+std::string rootfs_directory(std::string_view vm);                  // /run/thaw/rootfs/VM
+std::string rootfs_drop_in(std::string_view vm); // .../thaw-rootfs@X.service.d/50-thaw.conf
+} // namespace paths
+
+} // namespace thaw

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The root file system of a VM as an overlay: what RestoreInstance asks for, and the settings of
+// thaw-rootfs@VM.service for it.
+
+#include "bus/message.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace thaw::restore {
+
+struct RootfsRequest {
+    // An absolute path, or one below the image's folder. The server reads it with the rights of
+    // group thaw-vmm and of nobody else.
+    std::string base;
+    std::optional<std::uint64_t> size; // bytes; nothing: the base's
+    std::optional<std::uint64_t> memory_max;
+    std::optional<std::uint64_t> disk_max;
+    bool durable = false;
+    bool operator==(const RootfsRequest&) const = default;
+};
+
+// A variant a{sv}: Base s, Size t, MemoryMax t, DiskMax t, Durable b. EINVAL names what is unknown,
+// of another type, missing or out of range.
+Result<RootfsRequest> read_rootfs_request(BusMessage& message);
+
+// The drop-in: command line, user, slice. `image_directory` is where a relative base is.
+std::string rootfs_drop_in_text(
+    std::string_view vm, const RootfsRequest& request, const std::string& image_directory
+);
+// Writes it for one start. ENOSPC and its like.
+Result<> write_rootfs_settings(
+    std::string_view vm, const RootfsRequest& request, const std::string& image_directory
+);
+// The drop-in and the folder of the sockets. Content when nothing is there.
+Result<> remove_rootfs_settings(std::string_view vm);
+
+} // namespace thaw::restore

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: MIT
+"""Root file systems as overlays: started for a restore, seen by the VMM alone, gone with the VM."""
+
+import json
+
+from thawlab import busctl, journal, unit, unit_state, wait_for
+from thawlab.vms import RESTORE, VmTestCase
+
+BASE = "/var/lib/thaw/images/base.raw"
+MIB = 1 << 20
+
+
+class RootfsOverlays(VmTestCase):
+    IMAGES = {"small": {"memory_mib": 16}}
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.lab.run(["sh", "-c", f"head -c 8M /dev/urandom >{BASE} && "
+                     f"chgrp thaw-vmm {BASE} && chmod 0640 {BASE}"], check=True)
+
+    def restore_with(self, name, **settings):
+        """RestoreInstance with a Rootfs; (result, error name, message)."""
+        self._names.append(name)
+        words = [str(len(settings))]
+        for key, value in settings.items():
+            kind = {bool: "b", int: "t", str: "s"}[type(value)]
+            words += [key, kind, str(value).lower() if kind == "b" else str(value)]
+        result, data = busctl(self.lab, "call", *RESTORE, "RestoreInstance", "ssa{sv}t", name,
+                              "small", "1", "Rootfs", "a{sv}", *words, "0")
+        self.assertTrue(result.ok, str(result))
+        return self.wait_job(data[1])
+
+    def socket(self, name):
+        return f"/run/thaw/rootfs/{name}/nbd.sock"
+
+    def io(self, name, *commands):
+        words = [word for command in commands for word in ("-c", command)]
+        return self.lab.run(["qemu-io", "-f", "raw", *words,
+                             f"nbd+unix:///?socket={self.socket(name)}"])
+
+    def service(self, name):
+        return f"thaw-rootfs@{name}.service"
+
+    def assert_no_rootfs(self, name):
+        for kind in (f"thaw-rootfs@{name}.service", f"thaw-rootfs@{name}.socket",
+                     f"thaw-rootfs-control@{name}.socket"):
+            wait_for(lambda kind=kind: unit_state(self.lab, kind) == "inactive", 10, kind)
+        self.assertFalse(self.lab.exists(f"/run/thaw/rootfs/{name}"))
+        self.assertFalse(self.lab.exists(f"/run/systemd/system/{self.service(name)}.d"))
+
+    def test_an_overlay_lives_as_long_as_its_vm(self):
+        before = self.lab.run(["sha256sum", BASE], check=True).out
+        end = self.restore_with("disk", Base=BASE, MemoryMax=2 * MIB, DiskMax=64 * MIB)
+        self.assertEqual(end[0], "done", end)
+        shown = unit(self.lab, self.service("disk"), "ActiveState", "Slice", "User")
+        self.assertEqual(shown["ActiveState"], "active")
+        self.assertEqual(shown["Slice"], "thaw-disk.slice")
+        self.assertEqual(shown["User"], "thaw-fs-disk")
+        # Of two blocks, four MiB: a part has to go to the disk.
+        wrote = self.io("disk", "write -P 0x41 0 4M", "flush", "read -P 0x41 0 4M")
+        self.assertTrue(wrote.ok, str(wrote))
+        self.assertEqual(self.lab.run(["sha256sum", BASE], check=True).out, before)
+        modes = self.lab.run(["stat", "-c", "%a %G", self.socket("disk"),
+                              "/run/thaw/rootfs/disk/control"], check=True).out.split("\n")
+        self.assertEqual(modes[:2], ["660 thaw-vmm", "600 root"])
+        self.lab.run(["thawctl", "stop", "disk"], check=True)
+        self.assert_no_rootfs("disk")
+        self.assert_nothing_left("disk")
+
+    def test_a_base_that_is_not_there_fails_the_restore_before_the_vmm(self):
+        result, error, message = self.restore_with("bad", Base="/nowhere/base")
+        self.assertEqual((result, error), ("failed", "org.thaw.restore1.Error.RootfsFailed"))
+        self.assertIn("thaw-rootfs@bad.service", message)
+        entries = journal(self.lab, "-t", "thaw-rootfs")
+        self.assertTrue(any("/nowhere/base" in entry["MESSAGE"] for entry in entries), entries)
+        self.assert_no_rootfs("bad")
+        self.assert_nothing_left("bad")
+
+    def test_a_vm_without_its_overlay_is_stopped(self):
+        self.assertEqual(self.restore_with("lose", Base=BASE)[0], "done")
+        self.lab.run(["systemctl", "kill", "-s", "KILL", self.service("lose")], check=True)
+        wait_for(lambda: "lose" not in self.instances(), 20, "the end of the VM")
+        self.assert_logged("lose", "its root file system is lost")
+        self.assert_no_rootfs("lose")
+
+    def test_a_durable_overlay_survives_its_server_and_its_vm(self):
+        self.assertEqual(self.restore_with("keep", Base=BASE, Durable=True)[0], "done")
+        self.assertTrue(self.io("keep", "write -P 0x42 1M 64k", "flush").ok)
+        pid = unit(self.lab, self.service("keep"), "MainPID")["MainPID"]
+        self.lab.run(["kill", "-KILL", pid], check=True)
+        wait_for(lambda: unit(self.lab, self.service("keep"), "MainPID")["MainPID"] not in (pid, "0"),
+                 10, "the server's second start")
+        self.assertTrue(self.io("keep", "read -P 0x42 1M 64k").ok)
+        self.assert_running("keep")
+        self.lab.run(["thawctl", "stop", "keep"], check=True)
+        self.assert_no_rootfs("keep")
+        self.assertEqual(self.restore_with("keep", Base=BASE, Durable=True)[0], "done")
+        self.assertTrue(self.io("keep", "read -P 0x42 1M 64k").ok)
+
+    def test_the_manager_finds_the_overlay_again(self):
+        self.assertEqual(self.restore_with("again", Base=BASE)[0], "done")
+        self.lab.run(["systemctl", "restart", "thaw-restored.service"], check=True)
+        self.assertTrue(self.io("again", "write 0 4k").ok)
+        self.lab.run(["systemctl", "kill", "-s", "KILL", self.service("again")], check=True)
+        wait_for(lambda: "again" not in self.instances(), 20, "the end of the VM")
+        self.assert_no_rootfs("again")
+
+    def test_the_command_line_asks_for_one(self):
+        self._names.append("typed")
+        self.lab.run(["thawctl", "restore", "typed", "small", "--rootfs", BASE, "--rootfs-size=16M",
+                      "--rootfs-memory=4M", "--rootfs-disk=32M"], check=True)
+        info = self.lab.run(["qemu-img", "info", "--output=json", "-f", "raw",
+                             f"nbd+unix:///?socket={self.socket('typed')}"], check=True).out
+        self.assertEqual(json.loads(info)["virtual-size"], 16 * MIB)
+        refused = self.lab.run(["thawctl", "restore", "other", "small", "--rootfs-durable"])
+        self.assertEqual(refused.rc, 2, str(refused))
+
+    def test_bad_settings_are_refused(self):
+        for key, kind, value in (("Colour", "s", "red"), ("Size", "t", "513"),
+                                 ("Base", "s", "../../etc/shadow")):
+            base = [] if key == "Base" else ["Base", "s", BASE]
+            words = [str(1 + len(base) // 3), *base, key, kind, value]
+            result, _ = busctl(self.lab, "call", *RESTORE, "RestoreInstance", "ssa{sv}t", "no",
+                               "small", "1", "Rootfs", "a{sv}", *words, "0")
+            self.assertFalse(result.ok, key)
+            self.assertIn(key, result.err)
