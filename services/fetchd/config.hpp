@@ -25,7 +25,7 @@ struct Config {
     // Before the second try; doubled each time up to the maximum, plus up to a quarter by chance.
     Microseconds backoff = 50 * kUsecPerMsec;
     Microseconds backoff_max = 500 * kUsecPerMsec;
-    // Requests served at the same time; the others wait their turn.
+    // Requests that one server has at the same time; the others wait their turn.
     std::uint64_t most_transfers = 16;
     // Without anybody connected for so long the process ends; the socket starts it again.
     Microseconds idle_exit = 30 * kUsecPerSec;

@@ -19,6 +19,13 @@ using protocol::FetchType;
 namespace {
 // Messages handled before other sources of the loop get their turn.
 constexpr int kMessagesPerTurn = 32;
+
+// The server that a request needs; of a file the file.
+std::string source_of(const FetchMessage& message) {
+    if (message.url.empty()) return "file " + message.identity.etag;
+    const auto url = parse_url(message.url);
+    return url ? url->scheme + "://" + url->host + ":" + url->port : ""; // it fails at once
+}
 } // namespace
 
 Server::Server(Engine& engine, Fd listener, std::vector<uid_t> allowed)
@@ -105,10 +112,11 @@ Result<> Server::handle(Connection& connection, FetchMessage message) {
                      id](std::uint64_t landed) { on_progress(key, id, landed); },
         .ended = [this, serial](FetchMessage end) { on_ended(serial, std::move(end)); },
     };
+    auto source = source_of(message);
     auto job = make_job(engine_, std::move(message), std::move(report));
     if (!job) return fail(EBADMSG, "a server's message from a client");
     connection.ids.insert(id);
-    jobs_.emplace(serial, Running{connection.key, std::move(job), id, false});
+    jobs_.emplace(serial, Running{connection.key, std::move(job), id, std::move(source), false});
     start_next();
     return {};
 }
@@ -123,10 +131,11 @@ void Server::cancel(std::uint64_t key, std::uint64_t id) {
 
 void Server::start_next() {
     for (auto& [serial, running] : jobs_) {
-        if (running_ >= engine_.config.most_transfers) return;
         if (running.started) continue;
+        auto& running_there = running_[running.source];
+        if (running_there >= engine_.config.most_transfers) continue;
         running.started = true;
-        ++running_;
+        ++running_there;
         running.job->start();
         // A job that cannot even start has changed the map.
         if (!ended_.empty()) return;
@@ -142,7 +151,8 @@ void Server::on_progress(std::uint64_t key, std::uint64_t id, std::uint64_t land
 
 void Server::on_ended(std::uint64_t serial, FetchMessage end) {
     auto node = jobs_.extract(serial);
-    if (node.mapped().started) --running_;
+    const auto count = running_.find(node.mapped().source);
+    if (node.mapped().started && --count->second == 0) running_.erase(count);
     ended_.push_back(std::move(node.mapped().job));
     (void)collect_.rearm(0);
     const auto key = node.mapped().connection;

@@ -2,8 +2,8 @@
 #pragma once
 
 // Those who are connected and their requests. Every request starts as soon as fewer than
-// MaxTransfers= are under way, first come first served. Requests of a connection that has ended are
-// given up.
+// MaxTransfers= are under way with its server, first come first served: one that hangs keeps only
+// those waiting who want something of it. Requests of a connection that has ended are given up.
 
 #include "core/fd.hpp"
 #include "event/event.hpp"
@@ -17,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <string>
 #include <vector>
 
 namespace thaw::fetchd {
@@ -46,6 +47,7 @@ private:
         std::uint64_t connection = 0;
         std::unique_ptr<Job> job;
         std::uint64_t id = 0;
+        std::string source; // what it is counted under
         bool started = false;
     };
 
@@ -68,7 +70,7 @@ private:
     std::map<std::uint64_t, Connection> connections_;
     std::map<std::uint64_t, Running> jobs_; // in the order they came
     std::vector<std::unique_ptr<Job>> ended_;
-    std::size_t running_ = 0;
+    std::map<std::string, std::uint64_t> running_; // started, by source
     std::uint64_t next_key_ = 1;
     std::uint64_t next_serial_ = 1;
     EventSource accept_;

@@ -92,7 +92,7 @@ WebLab::~WebLab() {
 }
 
 Result<> WebLab::make_files() const {
-    for (const char* name : {"www", "www/private", "www/token", "www/cert", "temp"})
+    for (const char* name : {"www", "www/private", "www/token", "www/cert", "www/h2", "temp"})
         THAW_CHECK(make_directories(folder_ + "/" + name));
     // {PLAIN} keeps the password readable; nginx takes it.
     THAW_CHECK(write_file_atomic(folder_ + "/htpasswd", "thaw:{PLAIN}secret\n"));
@@ -131,6 +131,7 @@ http {{
     ssl_client_certificate {0}/ca.pem; ssl_verify_client optional;
     location /private/ {{ auth_basic thaw; auth_basic_user_file {0}/htpasswd; }}
     location /token/ {{ if ($http_authorization != "Bearer open-sesame") {{ return 401; }} }}
+    location /h2/ {{ if ($server_protocol != HTTP/2.0) {{ return 426; }} }}
     location /cert/ {{ if ($ssl_client_verify != SUCCESS) {{ return 403; }} }}
   }}
 }}

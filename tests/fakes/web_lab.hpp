@@ -8,6 +8,7 @@
 //   /private/       wants user "thaw" with password "secret"        (of www/, TLS only)
 //   /token/         wants the bearer token "open-sesame"            (of www/, TLS only)
 //   /cert/          wants a client certificate                      (of www/, TLS only)
+//   /h2/            wants HTTP/2                                    (of www/, TLS only)
 //   ca.pem          who signed the certificate of 127.0.0.1; client.pem, client.key likewise
 
 #include "core/error.hpp"

@@ -27,10 +27,11 @@ TEST_F(FetchTest, ACertificateOfAnotherHostIsRefused) {
 
 TEST_F(FetchTest, FetchesOverTlsAndHttp2) {
     credential("Url=" + web_->tls_url("/") + "\nCertificateAuthority=ca.pem\n");
+    serve("/h2/object", content_);
     target_ = memory(kSize);
     const auto end = fetch(
-        {.url = web_->tls_url("/object"),
-         .identity = identity(web_->tls_url("/object")),
+        {.url = web_->tls_url("/h2/object"),
+         .identity = identity(web_->tls_url("/h2/object")),
          .length = kSize,
          .target = target_.get()}
     );

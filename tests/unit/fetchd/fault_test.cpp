@@ -144,6 +144,27 @@ TEST_F(FetchTest, TheWholeRequestHasATimeToo) {
     expect_only_good_bytes(end);
 }
 
+TEST_F(FetchTest, AServerThatHangsKeepsOnlyItsOwnWaiting) {
+    start("[Fetch]\nStallTimeoutSec=60s\nMaxTransfers=1\n");
+    const auto request = whole(web_->proxied("/object"));
+    web_->spoil({.kind = "silence"});
+    std::vector<std::string> ended;
+    const auto fetch_from = [&](const std::string& url) {
+        auto other = request;
+        other.url = url;
+        const auto id = client_->fetch(other, {}, [&, url](const FetchEnd& end) {
+            ended.push_back(end.result ? url : text(end));
+        });
+        EXPECT_TRUE(id);
+    };
+    for (int i = 0; i < 3; ++i)
+        fetch_from(web_->proxied("/object"));
+    fetch_from(web_->url("/object"));
+    ASSERT_TRUE(fakes::run_until(*loop_, [&] { return !ended.empty(); }, 2 * kUsecPerSec));
+    EXPECT_EQ(ended, std::vector{web_->url("/object")});
+    EXPECT_EQ(web_->request_count(), 1U);
+}
+
 TEST_F(FetchTest, NobodyListens) {
     auto request = whole(web_->url("/object"));
     web_->stop_server();
