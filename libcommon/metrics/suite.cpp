@@ -3,6 +3,7 @@
 
 #include "build_config.hpp"
 #include "core/text.hpp"
+#include "metrics/suite_rootfs.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -309,7 +310,8 @@ std::vector<double> latency_bounds(std::size_t buckets) {
     return bounds;
 }
 
-std::string suite_exposition(const Answers& answers) {
+std::string
+suite_exposition(const Answers& answers, const std::vector<protocol::RootfsStatus>* overlays) {
     std::vector<Family> families;
     Family build("thaw_build", Type::Info, "", "The version that answers.");
     build.add({{"version", THAW_VERSION}}, std::uint64_t{1});
@@ -332,6 +334,7 @@ std::string suite_exposition(const Answers& answers) {
         families.push_back(std::move(family));
     }
     add_latency(families, sessions);
+    if (overlays != nullptr) add_overlays(families, *overlays);
     return exposition(families);
 }
 

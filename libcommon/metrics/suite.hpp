@@ -6,6 +6,7 @@
 
 #include "bus/json_value.hpp"
 #include "metrics/openmetrics.hpp"
+#include "protocol/rootfs_control.hpp"
 
 #include <array>
 #include <optional>
@@ -36,7 +37,10 @@ using Answers = std::array<Answer, kDaemons.size()>;
 
 // Every series of the host exists whatever the daemons said, at 0 where there is nothing; those of
 // a VM exist while it has a session.
-std::string suite_exposition(const Answers& answers);
+// `overlays` is nullptr for whoever may not ask them: then there is nothing of them, not 0.
+std::string suite_exposition(
+    const Answers& answers, const std::vector<protocol::RootfsStatus>* overlays = nullptr
+);
 
 // Upper bounds in seconds of the fault latency buckets (protocol/session_layout.hpp).
 std::vector<double> latency_bounds(std::size_t buckets);

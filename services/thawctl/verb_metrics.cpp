@@ -5,7 +5,10 @@
 #include "client.hpp"
 #include "exit_codes.hpp"
 #include "metrics/suite.hpp"
+#include "protocol/rootfs_client.hpp"
 #include "verbs.hpp"
+
+#include <optional>
 
 namespace thaw::ctl {
 
@@ -36,6 +39,22 @@ Result<metrics::Answer> ask(Client& client, const metrics::Daemon& daemon) {
     return answer;
 }
 
+// What every running overlay says of itself; no value where the caller may not ask.
+std::optional<std::vector<protocol::RootfsStatus>> ask_overlays() {
+    constexpr Microseconds kPatience = kUsecPerSec;
+    std::vector<protocol::RootfsStatus> overlays;
+    const auto names = protocol::list_rootfs();
+    if (!names) return std::nullopt;
+    for (const auto& name : *names) {
+        auto client =
+            protocol::RootfsClient::connect(protocol::rootfs_control_socket(name), kPatience);
+        if (!client && client.error().code() == EACCES) return std::nullopt;
+        if (!client) continue;
+        if (auto status = client->status()) overlays.push_back(std::move(*status));
+    }
+    return overlays;
+}
+
 } // namespace
 
 Result<int> verb_metrics(const OutputOptions& options) {
@@ -43,7 +62,8 @@ Result<int> verb_metrics(const OutputOptions& options) {
     metrics::Answers answers;
     for (std::size_t i = 0; i < answers.size(); ++i)
         answers[i] = ask(client, metrics::kDaemons[i]).value_or(metrics::Answer{});
-    fmt::print("{}", metrics::suite_exposition(answers));
+    const auto overlays = ask_overlays();
+    fmt::print("{}", metrics::suite_exposition(answers, overlays ? &*overlays : nullptr));
     return kExitOk;
 }
 

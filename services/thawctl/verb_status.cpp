@@ -6,6 +6,7 @@
 #include "exit_codes.hpp"
 #include "fields.hpp"
 #include "log/message_ids.hpp"
+#include "protocol/rootfs_client.hpp"
 #include "session_view.hpp"
 #include "verbs.hpp"
 
@@ -13,11 +14,32 @@ namespace thaw::ctl {
 
 namespace {
 
+constexpr Microseconds kOverlayPatience = kUsecPerSec;
+
 std::string since(std::uint64_t start) {
     if (start == 0) return {};
     const auto now = now_realtime();
     const auto age = now > start ? (now - start) / kUsecPerSec * kUsecPerSec : 0;
     return fmt::format(" since {}; {} ago", format_timestamp(start), format_timespan(age));
+}
+
+// Whoever may not ask the overlay, or asks for a VM that has none, sees nothing of it.
+void add_overlay(Fields& fields, const std::string& name) {
+    auto client =
+        protocol::RootfsClient::connect(protocol::rootfs_control_socket(name), kOverlayPatience);
+    if (!client) return;
+    const auto status = client->status();
+    if (!status) return fields.add("Root disk", status.error().message(), Color::Warning);
+    fields.add(
+        "Root disk", fmt::format(
+                         "{} changed, {} of it in memory", format_size(status->dirty_bytes),
+                         format_size(status->memory_used)
+                     )
+    );
+    if (status->failed_writes > 0)
+        fields.add(
+            "Disk errors", fmt::format("{} writes failed", status->failed_writes), Color::Bad
+        );
 }
 
 Result<int> show_instance(Client& client, const std::string& name, const OutputOptions& options) {
@@ -50,6 +72,7 @@ Result<int> show_instance(Client& client, const std::string& name, const OutputO
     if (!session)
         fields.add("Pager", "not available: " + session.error().message(), Color::Warning);
     if (session && !session->values.empty()) add_session(fields, *session);
+    add_overlay(fields, name);
     print_text(
         fmt::format("{} {} - thaw microVM\n{}", dot, printable(name), fields.text()), options
     );

@@ -87,6 +87,22 @@ TEST(Suite, UnknownThrottlingIsNotZero) {
     );
 }
 
+TEST(Suite, OverlaysOfRootFileSystems) {
+    EXPECT_EQ(suite_exposition({}).find("thaw_rootfs"), std::string::npos);
+    std::vector<protocol::RootfsStatus> overlays;
+    EXPECT_TRUE(has(suite_exposition({}, &overlays), "thaw_rootfs_overlays 0"));
+    overlays.resize(2);
+    overlays[0].name = "web";
+    overlays[0].dirty_bytes = 4096;
+    overlays[1].name = "db";
+    overlays[1].failed_writes = 3;
+    const auto text = suite_exposition({}, &overlays);
+    EXPECT_TRUE(has(text, "thaw_rootfs_overlays 2"));
+    EXPECT_TRUE(has(text, "thaw_rootfs_dirty_bytes{vm=\"web\"} 4096"));
+    EXPECT_TRUE(has(text, "thaw_rootfs_dirty_bytes{vm=\"db\"} 0"));
+    EXPECT_TRUE(has(text, "thaw_rootfs_failed_writes_total{vm=\"db\"} 3"));
+}
+
 TEST(Suite, EachFamilyIsDeclaredOnceAndBeforeItsSamples) {
     std::istringstream lines(suite_exposition(one_session()));
     std::set<std::string> declared;
