@@ -34,8 +34,22 @@ struct CommandLine {
     std::function<Result<int>()> run;
 };
 
+// CLI11 calls a check with the text and shows what it returns; "" is fine.
+template <class Parser>
+CLI::Validator checked_by(Parser parser) {
+    return CLI::Validator(
+        [parser](const std::string& text) {
+            const auto parsed = parser(text);
+            return parsed ? std::string() : parsed.error().message();
+        },
+        ""
+    );
+}
+
 // Describes all verbs and options to the parser; `line` must outlive it.
 void describe(CLI::App& app, CommandLine& line);
+// The part of describe() for images.
+void describe_image(CLI::App& app, CommandLine& line);
 // The part of describe() for shares and caches.
 void describe_shares(CLI::App& app, CommandLine& line);
 // The part of describe() for root file systems.
