@@ -42,7 +42,7 @@ constexpr unsigned kAll = 4;
 INSTANTIATE_TEST_SUITE_P(
     Server, FaultTest,
     ::testing::Values(
-        Case{"Silence", {.kind = "silence"}, kTimeout, kAll, true, "silent for 300ms"},
+        Case{"Silence", {.kind = "silence"}, kTimeout, kAll, true, "silent for 500ms"},
         Case{"Stall", {.kind = "stall", .after = 600000}, kTimeout, kAll, true, "silent"},
         Case{"Reset", {.kind = "reset", .after = 100000}, kReset, kAll, true, ""},
         Case{"ResetAtOnce", {.kind = "reset"}, kReset, kAll, true, ""},
@@ -139,7 +139,7 @@ TEST_F(FetchTest, TheWholeRequestHasATimeToo) {
     const auto end = spoiled({.kind = "slow", .value = "1000000"});
     EXPECT_EQ(name(end), kTimeout) << text(end);
     EXPECT_NE(text(end).find("not done within 400ms"), std::string::npos) << text(end);
-    EXPECT_LT(now_monotonic() - began, 2 * kUsecPerSec);
+    EXPECT_LT(now_monotonic() - began, 5 * kUsecPerSec);
     EXPECT_GT(end.landed, 0U);
     expect_only_good_bytes(end);
 }
@@ -160,8 +160,10 @@ TEST_F(FetchTest, AServerThatHangsKeepsOnlyItsOwnWaiting) {
     for (int i = 0; i < 3; ++i)
         fetch_from(web_->proxied("/object"));
     fetch_from(web_->url("/object"));
-    ASSERT_TRUE(fakes::run_until(*loop_, [&] { return !ended.empty(); }, 2 * kUsecPerSec));
+    ASSERT_TRUE(fakes::run_until(*loop_, [&] { return !ended.empty(); }));
     EXPECT_EQ(ended, std::vector{web_->url("/object")});
+    ASSERT_TRUE(fakes::run_until(*loop_, [&] { return web_->request_count() > 0; }));
+    fakes::run_for(*loop_, 100 * kUsecPerMsec);
     EXPECT_EQ(web_->request_count(), 1U);
 }
 

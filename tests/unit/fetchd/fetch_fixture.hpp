@@ -33,7 +33,7 @@ namespace thaw::fetch {
 class FetchTest : public ::testing::Test {
 protected:
     static constexpr std::size_t kSize = 3 << 20; // of the object that is fetched
-    static constexpr const char* kQuick = "[Fetch]\nConnectTimeoutSec=2s\nStallTimeoutSec=300ms\n"
+    static constexpr const char* kQuick = "[Fetch]\nConnectTimeoutSec=2s\nStallTimeoutSec=500ms\n"
                                           "TimeoutSec=20s\nIdleExitSec=30s\n";
 
     static void SetUpTestSuite() {
