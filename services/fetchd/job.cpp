@@ -128,7 +128,7 @@ void Job::finish(protocol::FetchMessage end) {
 }
 
 void Job::settle() {
-    if (!is_over() || reported_ || !is_quiet()) return;
+    if (!end_ || reported_ || !is_quiet()) return;
     reported_ = true;
     end_->landed = landed();
     report_.ended(*std::move(end_));

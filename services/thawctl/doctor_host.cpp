@@ -17,7 +17,8 @@ namespace {
 
 void check_accounts(Findings& findings) {
     std::string missing;
-    if (getpwnam("thaw-pager") == nullptr) missing += " user thaw-pager";
+    for (const char* user : {"thaw-pager", "thaw-fetch"})
+        if (getpwnam(user) == nullptr) missing += fmt::format(" user {}", user);
     for (const char* group : {"thaw-pager", "thaw-vmm", "thaw", "kvm"})
         if (getgrnam(group) == nullptr) missing += fmt::format(" group {}", group);
     findings.push_back(

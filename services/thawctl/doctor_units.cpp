@@ -92,7 +92,7 @@ constexpr UnitRule kUnits[] = {
     {"thaw-restored.service", true},      {"thaw-pagerd.service", true},
     {"thaw-pagerd.socket", true},         {"thaw-pager-workers.service", false},
     {"thaw-firecracker@.service", false}, {"thaw-instance@.service", false},
-    {"thaw-diskguardd.service", true},
+    {"thaw-diskguardd.service", true},    {"thaw-fetchd.socket", true},
 };
 
 Finding check_unit_file(Client& client, const UnitRule& rule) {

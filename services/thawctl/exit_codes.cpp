@@ -6,6 +6,7 @@
 #include "api/pager1.hpp"
 #include "api/restore1.hpp"
 #include "api/shares1.hpp"
+#include "api/source_errors.hpp"
 #include "protocol/rootfs_control.hpp"
 
 #include <optional>
@@ -25,17 +26,19 @@ std::optional<int> exit_code_of_name(std::string_view name) {
         name == shares::kNoSuchShare || name == shares::kSourceMissing ||
         name == diskguard1::error::kNoSuchVolume)
         return kExitNotFound;
-    if (name == shares::kSourceNotAllowed || name == shares::kChurningCache) return kExitDenied;
+    if (name == shares::kSourceNotAllowed || name == shares::kChurningCache ||
+        name == source_error::kCredentials)
+        return kExitDenied;
     if (name == shares::kDaemonUnavailable) return kExitUnavailable;
     if (name == kErrorAccessDenied || name == kErrorInteractiveAuthorizationRequired)
         return kExitDenied;
     if (name == restore::kPagerUnavailable || name == pager::kSafeMode ||
-        name == pager::kBrokerStopped)
+        name == pager::kBrokerStopped || name == source_error::kUnreachable)
         return kExitUnavailable;
     if (name == restore::kLoadTimeout || name == pager::kHandshakeTimeout ||
-        name == diskguard1::error::kTimeout)
+        name == diskguard1::error::kTimeout || name == source_error::kTimeout)
         return kExitTimeout;
-    if (name == restore::kCanceled) return kExitCanceled;
+    if (name == restore::kCanceled || name == source_error::kCanceled) return kExitCanceled;
     if (name.starts_with("org.thaw.")) return kExitFailure;
     return std::nullopt;
 }

@@ -195,6 +195,7 @@ TEST_F(RemoteVerbs, AnObjectThatChangedIsSaid) {
 
 TEST_F(RemoteVerbs, WhatIsNoImageIsNotAdded) {
     const auto before = names();
+    EXPECT_EQ(run({"image", "add-remote", "far", "http://127.0.0.1:1/x"}).exit_code, 5);
     const auto nothing = run({"image", "add-remote", "far", web_->url("/web")});
     EXPECT_EQ(nothing.exit_code, 3) << nothing.err;
     push();
