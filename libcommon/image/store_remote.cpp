@@ -93,6 +93,7 @@ Result<std::unique_ptr<Arrival>> Arrival::begin(const Store& store, std::string_
     const auto& image = arrival->image_;
     if (!image.manifest.source)
         return fail(EALREADY, "image '{}' has its memory here already", name);
+    arrival->source_ = image.manifest.source->memory;
     THAW_TRY(auto map, MemoryMap::load(image.memory_map.get(), image.manifest.id));
     arrival->map_ = std::make_unique<MemoryMap>(std::move(map));
     const int directory = arrival->directory_.get();

@@ -47,6 +47,8 @@ public:
     Arrival& operator=(const Arrival&) = delete;
 
     const Manifest& manifest() const { return image_.manifest; }
+    // Where the memory is so far.
+    const RemoteFile& source() const { return source_; }
     const MemoryMap& map() const { return *map_; }
     // As long as the memory and all zero; to be written by whoever fetches.
     int memory() const { return memory_.get(); }
@@ -60,6 +62,7 @@ private:
     Arrival() = default;
     Fd directory_; // holds the lock
     OpenImage image_;
+    RemoteFile source_;
     std::unique_ptr<MemoryMap> map_;
     std::string temporary_; // name of the file below the directory; empty once finished
     Fd memory_;

@@ -208,7 +208,7 @@ Result<int> verb_image_add_remote(const ImageArguments& arguments, const OutputO
     log_image(message_id::kImageAdded, arguments.name, arguments.url);
     const auto said = fmt::format(
         "Added image \"{}\": {} of memory stay at {}.", arguments.name,
-        format_size(manifest->memory_size), manifest->source->memory.url
+        format_size(manifest->memory_size), arguments.url
     );
     return report(said, *manifest, options);
 }
@@ -217,7 +217,7 @@ Result<int> verb_image_pull(const ImageArguments& arguments, const OutputOptions
     const image::Store store(arguments.root);
     THAW_TRY(const auto remote, RemoteFolder::open(arguments.fetch_socket));
     THAW_TRY(const auto arrival, image::Arrival::begin(store, arguments.name));
-    const auto source = arrival->manifest().source->memory;
+    const auto& source = arrival->source();
     const auto ranges = data_of(arrival->map());
     std::uint64_t bytes = 0;
     for (const auto& range : ranges)
