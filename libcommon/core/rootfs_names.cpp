@@ -11,14 +11,25 @@ std::string rootfs_service(std::string_view vm) {
     return fmt::format("thaw-rootfs@{}.service", unit_escape(vm));
 }
 
+std::string rootfs_socket(std::string_view vm) {
+    return fmt::format("thaw-rootfs@{}.socket", unit_escape(vm));
+}
+
+std::array<std::string, 3> rootfs_units(std::string_view vm) {
+    return {
+        rootfs_service(vm), rootfs_socket(vm),
+        fmt::format("thaw-rootfs-control@{}.socket", unit_escape(vm))
+    };
+}
+
 namespace paths {
 
 std::string rootfs_directory(std::string_view vm) {
     return fmt::format("{}/{}", kRootfs, vm);
 }
 
-std::string rootfs_drop_in(std::string_view vm) {
-    return fmt::format("{}/{}.d/50-thaw.conf", kRuntimeUnits, rootfs_service(vm));
+std::string rootfs_drop_in(std::string_view unit) {
+    return fmt::format("{}/{}.d/50-thaw.conf", kRuntimeUnits, unit);
 }
 
 } // namespace paths

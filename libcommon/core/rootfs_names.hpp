@@ -3,19 +3,23 @@
 
 // Names of the server of a VM's root file system.
 
+#include <array>
 #include <string>
 #include <string_view>
 
 namespace thaw {
 
-std::string rootfs_service(std::string_view vm
-); // thaw-rootfs@a\x2db.service; its sockets follow it
+std::string rootfs_service(std::string_view vm); // thaw-rootfs@a\x2db.service
+// When it is stopped, so are the service and the control socket.
+std::string rootfs_socket(std::string_view vm);
+// Both, and the control socket.
+std::array<std::string, 3> rootfs_units(std::string_view vm);
 
 namespace paths {
 inline constexpr const char* kRootfs = "/run/thaw/rootfs";
 inline constexpr const char* kRootfsState = "/var/lib/thaw/rootfs"; // durable overlays
 std::string rootfs_directory(std::string_view vm);                  // /run/thaw/rootfs/VM
-std::string rootfs_drop_in(std::string_view vm); // .../thaw-rootfs@X.service.d/50-thaw.conf
+std::string rootfs_drop_in(std::string_view unit); // .../thaw-rootfs@X.service.d/50-thaw.conf
 } // namespace paths
 
 } // namespace thaw

@@ -328,7 +328,10 @@ void Manager::session_changed(Instance& instance, const PagerSession& session) {
 
 // An overlay that died is gone, or will not come up again: the guest's disk is lost.
 void Manager::rootfs_changed(Instance& instance, const UnitState& unit) {
-    if (!unit.is_gone()) return;
+    // Between two starts of a durable one it is inactive for a moment, with the result of the
+    // first.
+    const bool restarts = unit.active_state == "inactive" && unit.result != "success";
+    if (!unit.is_gone() || restarts) return;
     const auto why = fmt::format(
         "its root file system is lost: {} is {} ({})", rootfs_service(instance.name()),
         unit.active_state, unit.result

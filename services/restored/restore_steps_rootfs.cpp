@@ -22,7 +22,7 @@ void RestoreJob::start_rootfs() {
         ));
     // A leftover would be taken for what was asked for. The VM's unit does not run.
     rootfs_ = context().systemd.stop_unit(
-        rootfs_service(instance()), "replace",
+        rootfs_socket(instance()), "replace",
         [this](const Result<std::string>&) {
             rootfs_ = context().systemd.start_unit(
                 rootfs_service(instance()), "replace",

@@ -102,6 +102,10 @@ std::string rootfs_drop_in_text(
     std::string command = THAW_LIBEXECDIR "/thaw-rootfs";
     for (const auto& setting : settings)
         command += " " + quote_command_word(setting);
+    const auto device =
+        base.starts_with("/dev/")
+            ? fmt::format("PrivateDevices=no\nDeviceAllow={} r\n", quote_unit_word(base))
+            : std::string();
     return fmt::format(
         "# Written by thaw-restored for one start; removed when the VM has ended.\n"
         "[Unit]\n"
@@ -113,8 +117,8 @@ std::string rootfs_drop_in_text(
         "User={}\n"
         "Slice={}\n"
         "LogExtraFields=THAW_INSTANCE={}\n"
-        "{}",
-        vmm_unit(vm), command, user_of_vm("fs", vm), vm_slice(vm), vm,
+        "{}{}",
+        vmm_unit(vm), command, user_of_vm("fs", vm), vm_slice(vm), vm, device,
         request.durable ? "Restart=on-failure\n" : ""
     );
 }
@@ -122,15 +126,21 @@ std::string rootfs_drop_in_text(
 Result<> write_rootfs_settings(
     std::string_view vm, const RootfsRequest& request, const std::string& image_directory
 ) {
+    // What an ephemeral overlay held is gone with its process: nobody may find an empty one.
+    const auto socket = fmt::format("[Unit]\nBindsTo={}\n", rootfs_service(vm));
+    if (!request.durable)
+        THAW_CHECK(write_drop_in(paths::rootfs_drop_in(rootfs_socket(vm)), socket));
     return write_drop_in(
-        paths::rootfs_drop_in(vm), rootfs_drop_in_text(vm, request, image_directory)
+        paths::rootfs_drop_in(rootfs_service(vm)), rootfs_drop_in_text(vm, request, image_directory)
     );
 }
 
 Result<> remove_rootfs_settings(std::string_view vm) {
-    auto removed = remove_drop_in(paths::rootfs_drop_in(vm));
+    auto service = remove_drop_in(paths::rootfs_drop_in(rootfs_service(vm)));
+    auto socket = remove_drop_in(paths::rootfs_drop_in(rootfs_socket(vm)));
     auto folder = remove_tree(paths::rootfs_directory(vm));
-    return removed ? folder : removed;
+    if (!service) return service;
+    return socket ? folder : socket;
 }
 
 } // namespace thaw::restore

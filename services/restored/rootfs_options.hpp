@@ -36,7 +36,7 @@ std::string rootfs_drop_in_text(
 Result<> write_rootfs_settings(
     std::string_view vm, const RootfsRequest& request, const std::string& image_directory
 );
-// The drop-in and the folder of the sockets. Content when nothing is there.
+// The drop-ins and the folder of the sockets. Content when nothing is there.
 Result<> remove_rootfs_settings(std::string_view vm);
 
 } // namespace thaw::restore

@@ -142,8 +142,8 @@ void Teardown::remove_shares() {
 }
 
 void Teardown::stop_rootfs() {
-    // Its sockets stop with it.
-    job_ = context_.systemd.stop_unit(rootfs_service(vm_), "replace", [this](const auto& stopped) {
+    // Service and control socket stop with it.
+    job_ = context_.systemd.stop_unit(rootfs_socket(vm_), "replace", [this](const auto& stopped) {
         if (!stopped)
             log_warning(
                 fields(), "ignoring that the root file system of {} was not stopped: {}", vm_,
@@ -151,9 +151,19 @@ void Teardown::stop_rootfs() {
             );
         if (auto removed = remove_rootfs_settings(vm_); !removed)
             log_warning(fields(), "ignoring: {}", removed.error().message());
-        // Failed, it would stay loaded with the settings of this start.
-        job_ =
-            context_.systemd.reset_failed(rootfs_service(vm_), [this](const Result<>&) { next(); });
+        forget_rootfs(0);
+    });
+}
+
+// Units that have failed would stay loaded, with the settings of this start.
+void Teardown::forget_rootfs(std::size_t at) {
+    const auto units = rootfs_units(vm_);
+    if (at == units.size()) {
+        next();
+        return;
+    }
+    job_ = context_.systemd.reset_failed(units[at], [this, at](const Result<>&) {
+        forget_rootfs(at + 1);
     });
 }
 

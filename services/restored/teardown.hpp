@@ -31,6 +31,7 @@ private:
     void close_session();
     void remove_shares();
     void stop_rootfs();
+    void forget_rootfs(std::size_t at);
     void remove_settings();
     void remove_ticket();
     LogFields fields() const { return vm_fields(vm_); }

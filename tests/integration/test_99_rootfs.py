@@ -47,7 +47,8 @@ class RootfsOverlays(VmTestCase):
                      f"thaw-rootfs-control@{name}.socket"):
             wait_for(lambda kind=kind: unit_state(self.lab, kind) == "inactive", 10, kind)
         self.assertFalse(self.lab.exists(f"/run/thaw/rootfs/{name}"))
-        self.assertFalse(self.lab.exists(f"/run/systemd/system/{self.service(name)}.d"))
+        for kind in ("service", "socket"):
+            self.assertFalse(self.lab.exists(f"/run/systemd/system/thaw-rootfs@{name}.{kind}.d"))
 
     def test_an_overlay_lives_as_long_as_its_vm(self):
         before = self.lab.run(["sha256sum", BASE], check=True).out
@@ -97,6 +98,17 @@ class RootfsOverlays(VmTestCase):
         self.assert_no_rootfs("keep")
         self.assertEqual(self.restore_with("keep", Base=BASE, Durable=True)[0], "done")
         self.assertTrue(self.io("keep", "read -P 0x42 1M 64k").ok)
+
+    def test_a_durable_one_that_cannot_come_back_is_a_loss(self):
+        self.assertEqual(self.restore_with("broken", Base=BASE, Durable=True)[0], "done")
+        self.assertTrue(self.io("broken", "write -P 0x42 1M 64k", "flush").ok)
+        self.lab.run(["sh", "-c", "echo damage | dd conv=notrunc bs=1 seek=20 "
+                      "of=/var/lib/thaw/rootfs/broken/journal.0"], check=True)
+        self.lab.run(["systemctl", "kill", "-s", "KILL", self.service("broken")], check=True)
+        wait_for(lambda: "broken" not in self.instances(), 20, "the end of the VM")
+        self.assert_no_rootfs("broken")
+        entries = journal(self.lab, "-t", "thaw-rootfs")
+        self.assertTrue(any("no header that is whole" in entry["MESSAGE"] for entry in entries))
 
     def test_the_manager_finds_the_overlay_again(self):
         self.assertEqual(self.restore_with("again", Base=BASE)[0], "done")

@@ -128,6 +128,12 @@ TEST(DropIn, ARootFileSystemBelongsToItsVm) {
     EXPECT_NE(
         durable.find("\"base=/srv/base\" \"durable=/var/lib/thaw/rootfs/x\"\n"), std::string::npos
     ) << durable;
+    EXPECT_EQ(durable.find("DeviceAllow"), std::string::npos);
+    EXPECT_NE(
+        rootfs_drop_in_text("x", {.base = "/dev/vg/base"}, "/i")
+            .find("PrivateDevices=no\nDeviceAllow=\"/dev/vg/base\" r\n"),
+        std::string::npos
+    );
     EXPECT_NE(durable.find("Restart=on-failure\n"), std::string::npos);
 }
 
