@@ -16,6 +16,7 @@ std::string only_by_pager(const BackendQuestion& question) {
     if (question.page_size != image::kPageSize4K)
         return fmt::format("an image with pages of {}", format_size(question.page_size));
     if (question.layered) return "an image that is a difference to another one";
+    if (question.remote) return "an image whose memory is somewhere else";
     if (question.tracked) return "a VM whose writes are tracked";
     return {};
 }

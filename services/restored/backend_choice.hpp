@@ -19,6 +19,7 @@ struct BackendQuestion {
     bool in_use = false;               // another VM runs from the same image
     bool recorded = false;             // it has a working set to load ahead
     bool layered = false;              // it is a difference to another image
+    bool remote = false;               // its memory is fetched when it is needed
     bool tracked = false;              // what the guest writes is to be noted
 };
 

@@ -219,6 +219,19 @@ Result<BusMessage> PagerClient::make_read(const std::string& path) const {
     return message;
 }
 
+namespace {
+
+Result<> append_remote(BusMessage& message, const RemoteMemory& remote) {
+    const auto& identity = remote.identity;
+    if (!remote.url.empty())
+        THAW_CHECK(message.append("{sv}", "MemoryUrl", "s", remote.url.c_str()));
+    THAW_CHECK(message.append("{sv}", "MemoryLength", "t", identity.length));
+    THAW_CHECK(message.append("{sv}", "MemoryETag", "s", identity.etag.c_str()));
+    return message.append("{sv}", "MemoryModified", "s", identity.last_modified.c_str());
+}
+
+} // namespace
+
 Result<BusMessage> PagerClient::make_create(const SessionRequest& request) const {
     THAW_TRY(
         auto message,
@@ -226,7 +239,11 @@ Result<BusMessage> PagerClient::make_create(const SessionRequest& request) const
     );
     THAW_CHECK(message.append("ss", request.name.c_str(), request.unit.c_str()));
     THAW_CHECK(message.open_container('a', "{sh}"));
-    THAW_CHECK(message.append("{sh}", "memory", request.memory_fd));
+    if (!request.remote) {
+        THAW_CHECK(message.append("{sh}", "memory", request.memory_fd));
+    } else if (request.remote->file_fd >= 0) {
+        THAW_CHECK(message.append("{sh}", "remote-memory", request.remote->file_fd));
+    }
     THAW_CHECK(message.append("{sh}", "map", request.map_fd));
     if (request.working_set_fd >= 0)
         THAW_CHECK(message.append("{sh}", "working-set", request.working_set_fd));
@@ -247,6 +264,7 @@ Result<BusMessage> PagerClient::make_create(const SessionRequest& request) const
           {"ReplayBudget", request.replay_budget},
           {"SequentialBudget", request.sequential_budget}})
         if (value) THAW_CHECK(message.append("{sv}", key, "t", *value));
+    if (request.remote) THAW_CHECK(append_remote(message, *request.remote));
     if (request.recording) THAW_CHECK(message.append("{sv}", "Recording", "b", 1));
     if (request.track) THAW_CHECK(message.append("{sv}", "Track", "b", 1));
     if (!request.on_pager_loss.empty())

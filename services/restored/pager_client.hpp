@@ -9,6 +9,7 @@
 #include "bus/bus.hpp"
 #include "core/fd.hpp"
 #include "event/event.hpp"
+#include "protocol/fetch_control.hpp"
 
 #include <functional>
 #include <map>
@@ -34,6 +35,13 @@ struct PagerSession {
     bool operator==(const PagerSession&) const = default;
 };
 
+// Memory that is fetched when it is needed.
+struct RemoteMemory {
+    std::string url;  // empty: the file
+    int file_fd = -1; // on a slow file system; the message keeps its own copy
+    protocol::SourceIdentity identity;
+};
+
 struct SessionRequest {
     std::string name;
     std::string unit;
@@ -54,6 +62,7 @@ struct SessionRequest {
     // Of a difference: its table of layers, and the memory files of the images below.
     int layers_fd = -1;
     std::vector<int> base_fds{};
+    std::optional<RemoteMemory> remote{}; // then there is no memory_fd
 };
 
 struct CreatedSession {

@@ -95,6 +95,7 @@ private:
     bool ending_ = false; // the first failure is in
     bool unit_started_ = false;
     image::OpenImage image_files_; // open from the preflight to the start of the unit
+    Fd remote_memory_;             // of an image whose memory is a file somewhere else
     Backend chosen_ = Backend::Auto;
     std::string pager_socket_;
     unsigned session_attempts_ = 0;

@@ -15,6 +15,8 @@
 #include "space.hpp"
 #include "unit_drop_in.hpp"
 
+#include <fcntl.h>
+
 #include <algorithm>
 
 namespace thaw::restore {
@@ -42,19 +44,25 @@ std::optional<Failure> check_drives(const image::Manifest& manifest) {
 void RestoreJob::open_image() {
     struct Opened {
         image::OpenImage files;
+        Fd remote;
         double cached = 0;
     };
     disk_ = context().disk.ask<Opened>(
         image_name(image()),
         [images = context().images, name = image()]() -> Result<Opened> {
             Opened opened;
-            THAW_TRY(opened.files, images.open(name));
-            opened.cached =
-                cached_share(opened.files.memory.get(), opened.files.manifest.memory_size);
+            THAW_TRY(opened.files, images.open(name, image::Store::Remote::Allow));
+            const auto& manifest = opened.files.manifest;
+            if (opened.files.memory)
+                opened.cached = cached_share(opened.files.memory.get(), manifest.memory_size);
+            else if (const auto path = image::path_of_url(manifest.source->memory.url)) {
+                THAW_TRY(opened.remote, open_file(*path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
+            }
             return opened;
         },
         [this](Result<Opened> opened) {
             if (!opened) return failed(image_failure(opened.error()));
+            remote_memory_ = std::move(opened->remote);
             on_image_opened(std::move(opened->files), opened->cached);
         }
     );
@@ -96,6 +104,7 @@ Result<> RestoreJob::choose_backend_of(const image::OpenImage& image, double cac
         .in_use = context().manager.count_live(image.name) > 0,
         .recorded = static_cast<bool>(image.working_set),
         .layered = manifest.base.has_value(),
+        .remote = manifest.source.has_value(),
         .tracked = options_.track,
     };
     THAW_TRY(const auto choice, choose_backend(question));
@@ -161,6 +170,14 @@ void RestoreJob::create_session() {
     };
     for (const auto& base : image_files_.bases)
         request.base_fds.push_back(base.memory.get());
+    if (manifest.source) {
+        const auto& memory = manifest.source->memory;
+        request.remote = RemoteMemory{
+            .url = remote_memory_ ? std::string() : memory.url,
+            .file_fd = remote_memory_.get(),
+            .identity = memory.identity,
+        };
+    }
     pager_ = context().pager.create_session(request, [this](Result<CreatedSession> created) {
         on_session_created(std::move(created));
     });

@@ -26,6 +26,7 @@ constexpr Microseconds kResumeLimit = 8 * kUsecPerSec;
 void RestoreJob::start_unit() {
     // The descriptors have done their work: the pager has its own.
     image_files_.memory.reset();
+    remote_memory_.reset();
     image_files_.memory_map.reset();
     image_files_.working_set.reset();
     image_files_.layers.reset();

@@ -73,8 +73,9 @@ void SnapshotJob::start() {
             found.exists = std::filesystem::exists(fmt::format("{}/{}", images.root(), made), code);
             found.has_folder = std::filesystem::exists(snapshot_folder(vm), code);
             if (found.exists) return found;
-            THAW_TRY(auto opened, images.open(name));
+            THAW_TRY(auto opened, images.open(name, image::Store::Remote::Allow));
             found.manifest = std::move(opened.manifest);
+            found.manifest.source.reset(); // the new image has its memory here
             return found;
         },
         [this](Result<Found> found) { on_found(std::move(found)); }

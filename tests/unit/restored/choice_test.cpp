@@ -60,6 +60,7 @@ TEST(BackendChoice, ABreakerRefusesRatherThanGuesses) {
 TEST(BackendChoice, WhatOnlyThePagerCanLoadIsNeverMapped) {
     for (const auto& only :
          {BackendQuestion{.page_size = k4K, .cached = 1.0, .layered = true},
+          BackendQuestion{.page_size = k4K, .cached = 1.0, .remote = true},
           BackendQuestion{.page_size = k4K, .cached = 1.0, .tracked = true}}) {
         EXPECT_EQ(chosen(only), Backend::Uffd);
         auto question = only;
