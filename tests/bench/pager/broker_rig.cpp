@@ -32,7 +32,7 @@ std::string unit_of(const std::string& name) {
 
 } // namespace
 
-BrokerRig::BrokerRig() {
+BrokerRig::BrokerRig(const std::string& more) {
     ::prctl(PR_SET_CHILD_SUBREAPER, 1); // workers that a dead broker leaves
     register_bus_errors(pager1::kErrors);
     loop_ = must(EventLoop::create(), "make an event loop");
@@ -58,7 +58,8 @@ BrokerRig::BrokerRig() {
     );
     control_ = must(listen_unix(runtime_ + "/control", SOCK_SEQPACKET, 64), "listen");
     const std::string config = fmt::format(
-        "[Pager]\nRuntimeDirectory={}\nWorkerProgram={}\n{}", runtime_, THAW_WORKER_PATH, kConfig
+        "[Pager]\nRuntimeDirectory={}\nWorkerProgram={}\n{}{}", runtime_, THAW_WORKER_PATH, kConfig,
+        more
     );
     must(write_file_atomic(bus_daemon_->directory() + "/pagerd.conf", config), "configure");
     log_ = must(open_file("/dev/null", O_WRONLY), "open /dev/null");
@@ -128,6 +129,38 @@ void BrokerRig::create(const std::string& name, const Image& image, int memory) 
                               );
     must(filled, "fill a call");
     call(std::move(message), "CreateSession");
+}
+
+void BrokerRig::create_remote(
+    const std::string& name, const Image& image, const std::string& url,
+    const protocol::SourceIdentity& identity
+) {
+    until([this] { return keeper_->ready; }, "the broker's start");
+    auto message = must(
+        bus_->new_call(pager1::kBusName, pager1::kPath, pager1::kManagerInterface, "CreateSession"),
+        "make a call"
+    );
+    const std::string id = hex_encode(image.id.data(), image.id.size());
+    const auto filled = message.append(
+        "ssa{sh}a{sv}t", name.c_str(), unit_of(name).c_str(), 1, "map", image.map(), 5, "ImageId",
+        "s", id.c_str(), "MemoryUrl", "s", url.c_str(), "MemoryLength", "t", identity.length,
+        "MemoryETag", "s", identity.etag.c_str(), "MemoryModified", "s",
+        identity.last_modified.c_str(), std::uint64_t{0}
+    );
+    must(filled, "fill a call");
+    call(std::move(message), "CreateSession");
+}
+
+std::uint64_t BrokerRig::cache_number(const char* property) {
+    auto message = must(
+        bus_->new_call(pager1::kBusName, pager1::kPath, "org.freedesktop.DBus.Properties", "Get"),
+        "make a call"
+    );
+    must(message.append("ss", pager1::kCacheInterface, property), "fill a call");
+    auto reply = call(std::move(message), property);
+    std::uint64_t value = 0;
+    must(reply.read("v", "t", &value), "read a number");
+    return value;
 }
 
 std::unique_ptr<GuestProcess> BrokerRig::start(const std::string& name, GuestProcess::Setup setup) {

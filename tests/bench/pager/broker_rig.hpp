@@ -11,6 +11,7 @@
 #include "fakes/run_until.hpp"
 #include "fakes/store_keeper.hpp"
 #include "guest_process.hpp"
+#include "protocol/fetch_control.hpp"
 
 #include <memory>
 #include <optional>
@@ -20,7 +21,8 @@ namespace thaw::bench {
 
 class BrokerRig {
 public:
-    BrokerRig();
+    // `config`: lines more of [Pager].
+    explicit BrokerRig(const std::string& config = "");
     BrokerRig(const BrokerRig&) = delete;
     BrokerRig& operator=(const BrokerRig&) = delete;
     ~BrokerRig();
@@ -28,6 +30,13 @@ public:
     // A session of that name; returns when CreateSession is answered. `memory` instead of the
     // image's own descriptor when not -1.
     void create(const std::string& name, const Image& image, int memory = -1);
+    // The same, of an image whose memory is behind a URL.
+    void create_remote(
+        const std::string& name, const Image& image, const std::string& url,
+        const protocol::SourceIdentity& identity
+    );
+    // One number of org.thaw.pager1.Cache.
+    std::uint64_t cache_number(const char* property);
     // Its VMM, served when this returns.
     std::unique_ptr<GuestProcess> start(const std::string& name, GuestProcess::Setup setup);
     // The guest's end and the session's.
@@ -36,6 +45,7 @@ public:
     pid_t pid() const { return daemon_; }
     pid_t worker(const std::string& name);
     void kill(bool broker, pid_t worker);
+    EventLoop& loop() { return *loop_; }
     void run_for(Microseconds duration) { fakes::run_for(*loop_, duration); }
 
 private:

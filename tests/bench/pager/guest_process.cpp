@@ -123,15 +123,19 @@ void GuestProcess::run(const Setup& setup, Shared& shared, int channel) {
 }
 
 void GuestProcess::touch(const Setup& setup, const Guest& guest, Shared& shared) {
-    for (std::uint64_t i = 1; i < shared.capacity; ++i) {
+    const std::uint64_t count = setup.pages.empty() ? shared.capacity : setup.pages.size() + 1;
+    for (std::uint64_t i = 1; i < count; ++i) {
         while (!shared.on)
             std::this_thread::sleep_for(std::chrono::microseconds(100));
-        const std::uint64_t page = i * 7919 % shared.capacity; // 7919 is prime: each one once
+        // 7919 is prime: each one once.
+        const std::uint64_t page =
+            setup.pages.empty() ? i * 7919 % shared.capacity : setup.pages[i - 1];
         const std::uint64_t before = now_ns();
         if (*guest.at(page) != Image::first_word(page)) ::_exit(1);
         shared.took[i - 1] = now_ns() - before;
         shared.count.store(i, std::memory_order_release);
-        std::this_thread::sleep_for(std::chrono::microseconds(setup.pause_us));
+        if (setup.pause_us > 0)
+            std::this_thread::sleep_for(std::chrono::microseconds(setup.pause_us));
     }
     ::pause();
 }

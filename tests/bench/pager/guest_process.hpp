@@ -28,6 +28,8 @@ public:
         Work work = Work::None;
         unsigned threads = 1;
         unsigned pause_us = 100; // between two touches of Touch
+        // What Touch touches, in this order; empty: all pages.
+        std::vector<std::uint32_t> pages{};
     };
     explicit GuestProcess(const Setup& setup);
     GuestProcess(const GuestProcess&) = delete;
