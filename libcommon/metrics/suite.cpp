@@ -4,6 +4,7 @@
 #include "build_config.hpp"
 #include "core/text.hpp"
 #include "metrics/suite_rootfs.hpp"
+#include "metrics/suite_tables.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -17,147 +18,6 @@ using Properties = std::map<std::string, nlohmann::json>;
 
 constexpr double kUsecPerSecond = 1e6;
 constexpr std::uint64_t kPage = 4096;
-
-// What a property counts.
-enum class Kind {
-    Count,        // as it is
-    Pages,        // 4 KiB pages, shown as bytes
-    Microseconds, // shown as seconds
-};
-
-// One property of an object as a family with one sample per object.
-struct Mapping {
-    const char* property;
-    const char* family;
-    Type type;
-    Kind kind;
-    const char* help;
-};
-
-constexpr std::array kSession{
-    Mapping{"MemorySize", "thaw_session_memory_bytes", Type::Gauge, Kind::Count, "Guest memory."},
-    Mapping{
-        "PagesInstalled", "thaw_session_installed_bytes", Type::Counter, Kind::Pages,
-        "Guest memory loaded so far, zero pages included."
-    },
-    Mapping{
-        "ZeroPages", "thaw_session_zero_bytes", Type::Counter, Kind::Pages,
-        "Loaded as zeros without reading."
-    },
-    Mapping{
-        "RemovedPages", "thaw_session_removed_bytes", Type::Counter, Kind::Pages,
-        "Given back by the guest."
-    },
-    Mapping{
-        "CheckedPages", "thaw_session_checked_bytes", Type::Counter, Kind::Pages,
-        "Compared with their checksum."
-    },
-    Mapping{
-        "BytesDemand", "thaw_session_demand_bytes", Type::Counter, Kind::Count,
-        "Loaded because the guest asked."
-    },
-    Mapping{
-        "BytesReplay", "thaw_session_replay_bytes", Type::Counter, Kind::Count,
-        "Loaded ahead of the guest."
-    },
-    Mapping{
-        "BytesRead", "thaw_session_read_bytes", Type::Counter, Kind::Count, "Read from the image."
-    },
-    Mapping{
-        "ReplayUsedPages", "thaw_session_replay_used_bytes", Type::Counter, Kind::Pages,
-        "Loaded ahead and asked for meanwhile."
-    },
-    Mapping{
-        "ReplayWastedPages", "thaw_session_replay_wasted_bytes", Type::Counter, Kind::Pages,
-        "Loaded ahead and given back untouched."
-    },
-    Mapping{"Faults", "thaw_session_faults", Type::Counter, Kind::Count, "Page faults taken up."},
-    Mapping{
-        "Removes", "thaw_session_removes", Type::Counter, Kind::Count,
-        "Messages of memory given back."
-    },
-    Mapping{
-        "Parked", "thaw_session_parked_faults", Type::Gauge, Kind::Count,
-        "Faults that wait for a retry now."
-    },
-    Mapping{
-        "Retries", "thaw_session_retries", Type::Counter, Kind::Count,
-        "Second and later attempts at a fault."
-    },
-    Mapping{
-        "PresentAlready", "thaw_session_present_already", Type::Counter, Kind::Count,
-        "Fills that found the page in place."
-    },
-    Mapping{
-        "Again", "thaw_session_again", Type::Counter, Kind::Count,
-        "Fills that the kernel asked to repeat."
-    },
-    Mapping{
-        "SourceErrors", "thaw_session_source_errors", Type::Counter, Kind::Count,
-        "Failed reads and wrong checksums, retried ones included."
-    },
-    Mapping{
-        "UnservablePages", "thaw_session_unservable_pages", Type::Counter, Kind::Count,
-        "Pages that could not be served."
-    },
-    Mapping{
-        "WorkerRestarts", "thaw_session_worker_restarts", Type::Counter, Kind::Count,
-        "Workers that were lost and replaced."
-    },
-    Mapping{
-        "OldestFaultUSec", "thaw_session_oldest_fault_seconds", Type::Gauge, Kind::Microseconds,
-        "Age of the oldest unanswered fault."
-    },
-    Mapping{
-        "HandshakeUSec", "thaw_session_handshake_seconds", Type::Gauge, Kind::Microseconds,
-        "From the session's start to the handshake; 0 before it."
-    },
-    Mapping{
-        "FirstFaultUSec", "thaw_session_first_fault_seconds", Type::Gauge, Kind::Microseconds,
-        "From the session's start to the first fault; 0 before it."
-    },
-    Mapping{
-        "WorkingSetUSec", "thaw_session_working_set_seconds", Type::Gauge, Kind::Microseconds,
-        "From the session's start to the end of replay; 0 before it."
-    },
-    Mapping{
-        "LastPageUSec", "thaw_session_last_page_seconds", Type::Gauge, Kind::Microseconds,
-        "From the session's start to the last missing page; 0 before it."
-    },
-};
-
-constexpr std::array kPager{
-    Mapping{"NSessions", "thaw_pager_sessions", Type::Gauge, Kind::Count, "Pager sessions."},
-    Mapping{
-        "MaxSessions", "thaw_pager_sessions_max", Type::Gauge, Kind::Count, "Limit of sessions."
-    },
-    Mapping{
-        "SafeMode", "thaw_pager_safe_mode", Type::Gauge, Kind::Count,
-        "1 while the broker accepts nothing new."
-    },
-    Mapping{
-        "SessionsMade", "thaw_pager_sessions_made", Type::Counter, Kind::Count,
-        "Sessions made since the broker's start."
-    },
-    Mapping{
-        "SessionsFailed", "thaw_pager_sessions_failed", Type::Counter, Kind::Count,
-        "Sessions that failed since the broker's start."
-    },
-    Mapping{
-        "WorkersLost", "thaw_pager_workers_lost", Type::Counter, Kind::Count,
-        "Workers lost since the broker's start."
-    },
-    Mapping{
-        "StoredDescriptors", "thaw_pager_stored_descriptors", Type::Gauge, Kind::Count,
-        "Descriptors in the store of the service manager."
-    },
-};
-
-constexpr std::array kRestore{
-    Mapping{"NInstances", "thaw_instances", Type::Gauge, Kind::Count, "VMs on the books."},
-    Mapping{"NJobs", "thaw_jobs", Type::Gauge, Kind::Count, "Jobs at work or waiting."},
-    Mapping{"MaxJobs", "thaw_jobs_max", Type::Gauge, Kind::Count, "Limit of jobs."},
-};
 
 constexpr std::array kJobKinds{"restore", "stop", "record", "snapshot"};
 constexpr std::array kJobResults{"done", "failed", "canceled", "timeout"};
@@ -213,24 +73,50 @@ std::vector<Session> sessions_of(const Answer& pager) {
     return sessions;
 }
 
+// An empty one where there is none.
+std::vector<std::uint64_t> buckets_of(const Properties& properties, const char* property) {
+    constexpr std::size_t kBuckets = 32;
+    std::vector<std::uint64_t> counts;
+    const auto found = properties.find(property);
+    if (found != properties.end() && found->second.is_array())
+        for (const auto& count : found->second)
+            counts.push_back(count.is_number_unsigned() ? count.get<std::uint64_t>() : 0);
+    if (counts.empty()) counts.resize(kBuckets);
+    return counts;
+}
+
+// `property` has the buckets, and with SumUSec behind it the sum.
+void add_times(
+    Family& family, const Labels& labels, const Properties& properties, const std::string& property
+) {
+    const auto counts = buckets_of(properties, property.c_str());
+    const auto sum = static_cast<double>(number(properties, (property + "SumUSec").c_str()));
+    family.add_histogram(labels, latency_bounds(counts.size()), counts, sum / kUsecPerSecond);
+}
+
 void add_latency(std::vector<Family>& families, const std::vector<Session>& sessions) {
     Family family(
         "thaw_session_fault_latency_seconds", Type::Histogram, "seconds",
         "From taking up a fault to its answer."
     );
-    for (const auto& session : sessions) {
-        const auto found = session.properties->find("FaultLatency");
-        if (found == session.properties->end() || !found->second.is_array()) continue;
-        std::vector<std::uint64_t> counts;
-        for (const auto& count : found->second)
-            counts.push_back(count.is_number_unsigned() ? count.get<std::uint64_t>() : 0);
-        if (counts.empty()) continue;
-        family.add_histogram(
-            session.labels, latency_bounds(counts.size()), counts,
-            static_cast<double>(number(*session.properties, "FaultLatencySumUSec")) / kUsecPerSecond
-        );
-    }
+    for (const auto& session : sessions)
+        if (session.properties->contains("FaultLatency"))
+            add_times(family, session.labels, *session.properties, "FaultLatency");
     families.push_back(std::move(family));
+}
+
+void add_cache_times(std::vector<Family>& families, const Properties& pager) {
+    Family fetch(
+        "thaw_cache_fetch_seconds", Type::Histogram, "seconds",
+        "From the need of a chunk to all of it in memory."
+    );
+    add_times(fetch, {}, pager, "FetchLatency");
+    families.push_back(std::move(fetch));
+    Family store(
+        "thaw_cache_store_seconds", Type::Histogram, "seconds", "Writing a chunk to disk."
+    );
+    add_times(store, {}, pager, "StoreTime");
+    families.push_back(std::move(store));
 }
 
 void add_states(std::vector<Family>& families, const std::vector<Session>& sessions) {
@@ -325,6 +211,8 @@ suite_exposition(const Answers& answers, const std::vector<protocol::RootfsStatu
     add_jobs(families, answers[0].manager);
     add_throttle(families, answers);
     add_manager(families, kPager, answers[1]);
+    add_manager(families, kCache, answers[1]);
+    add_cache_times(families, answers[1].manager);
     const auto sessions = sessions_of(answers[1]);
     add_states(families, sessions);
     for (const auto& mapping : kSession) {

@@ -20,11 +20,12 @@ struct Daemon {
     std::string_view name; // label
     const char* bus_name;
     const char* path;
-    const char* manager; // interface of the root object, which no ObjectManager lists
+    // Interface of the root object, which no ObjectManager lists; empty: all it has.
+    const char* manager;
 };
 inline constexpr std::array kDaemons{
     Daemon{"restored", "org.thaw.restore1", "/org/thaw/restore1", "org.thaw.restore1.Manager"},
-    Daemon{"pagerd", "org.thaw.pager1", "/org/thaw/pager1", "org.thaw.pager1.Manager"},
+    Daemon{"pagerd", "org.thaw.pager1", "/org/thaw/pager1", ""},
 };
 
 // What one daemon answered.

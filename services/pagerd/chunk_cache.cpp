@@ -45,6 +45,7 @@ ChunkCache::create(EventLoop& loop, Bus& bus, FdStore& store, CacheSettings sett
 
 Result<> ChunkCache::start(Bus& bus) {
     THAW_TRY(disk_, Disk::create(loop_));
+    THAW_TRY(throttle_, metrics::DirtyThrottle::create(loop_));
     THAW_TRY(client_, fetch::FetchClient::create(loop_, settings_.fetch_socket));
     guard_ = std::make_unique<guard::GuardClient>(
         bus, *disk_, "thaw-pagerd", [](guard::Trouble, const Error&) {}

@@ -16,6 +16,7 @@
 #include "event/event.hpp"
 #include "fetch/fetch_client.hpp"
 #include "guard/guard_client.hpp"
+#include "metrics/dirty_throttle.hpp"
 #include "protocol/worker_control.hpp"
 #include "stored_fds.hpp"
 #include "systemd/notify.hpp"
@@ -69,6 +70,7 @@ public:
     std::uint64_t memory_used() const;
     std::uint64_t disk_used() const;
     const CacheSettings& settings() const { return settings_; }
+    const metrics::DirtyThrottle& throttle() const { return *throttle_; }
     std::size_t images() const { return images_.size(); }
     std::uint64_t fetcher_deaths() const { return client_->deaths(); }
 
@@ -128,6 +130,7 @@ private:
     std::unique_ptr<fetch::FetchClient> client_;
     std::unique_ptr<guard::GuardClient> guard_;
     guard::GuardHandle levels_;
+    std::unique_ptr<metrics::DirtyThrottle> throttle_;
     bool disk_is_critical_ = false;       // says the disk guardian
     Microseconds spill_blocked_ = 0;      // until then: writing to disk failed
     std::map<std::string, Entry> images_; // by id

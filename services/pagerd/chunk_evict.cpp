@@ -103,6 +103,7 @@ void ChunkCache::begin_spill(Place place, bool keep_in_memory) {
     ++entry_of(*place.image).busy;
     const ChunkPlace where{place.chunk * kChunkSize, place.image->bytes_of(place.chunk)};
     chunk.begun_at = now_monotonic();
+    chunk.writing = throttle_->begin("the cache of remote images");
     chunk.disk = disk_->ask<void>(
         "cache of " + place.image->id(),
         [files = place.image->files(), where, left = settings_.keep_free]() -> Result<> {
@@ -120,6 +121,7 @@ void ChunkCache::begin_spill(Place place, bool keep_in_memory) {
 void ChunkCache::on_spilled(Place place, bool keep_in_memory, Result<> written) {
     Chunk& chunk = place.image->chunk(place.chunk);
     if (!keep_in_memory) --spilling_;
+    chunk.writing = {};
     --writing_;
     --entry_of(*place.image).busy;
     if (written) {

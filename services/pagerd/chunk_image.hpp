@@ -8,6 +8,7 @@
 #include "core/fd.hpp"
 #include "event/disk.hpp"
 #include "image/map_reader.hpp"
+#include "metrics/dirty_throttle.hpp"
 #include "protocol/chunk_map.hpp"
 #include "protocol/session_memory.hpp"
 #include "remote_memory.hpp"
@@ -63,6 +64,7 @@ struct Chunk {
     std::uint64_t fetch = 0;           // of FetchClient; 0: none
     Microseconds begun_at = 0;
     DiskHandle disk;
+    metrics::DirtyThrottle::Writing writing; // while it is written to disk
 };
 
 class ChunkImage {

@@ -83,6 +83,9 @@ private:
     Result<> property_stored(BusMessage& reply) const;
     template <auto Count>
     Result<> append_count(BusMessage& reply) const;
+    Result<> property_throttle(BusMessage& reply) const;
+    template <auto Count>
+    Result<> append_throttle(BusMessage& reply) const;
     static const sd_bus_vtable kVtable[];
 
     DaemonContext context_;

@@ -248,6 +248,14 @@ Result<> Manager::property_safe_mode(BusMessage& reply) const {
     return reply.append("b", static_cast<int>(broker_.safe_mode));
 }
 
+Result<> Manager::property_throttle(BusMessage& reply) const {
+    return reply.append("s", std::string(chunks_->throttle().state()).c_str());
+}
+template <auto Count>
+Result<> Manager::append_throttle(BusMessage& reply) const {
+    return reply.append("t", chunks_->throttle().counters().*Count);
+}
+
 const sd_bus_vtable Manager::kVtable[] = {
     SD_BUS_VTABLE_START(0),
     SD_BUS_PROPERTY(
@@ -280,6 +288,21 @@ const sd_bus_vtable Manager::kVtable[] = {
     ),
     SD_BUS_PROPERTY(
         "StoredDescriptors", "t", (bus_property<Manager, &Manager::property_stored>), 0, 0
+    ),
+    SD_BUS_PROPERTY(
+        "DirtyThrottle", "s", (bus_property<Manager, &Manager::property_throttle>), 0, 0
+    ),
+    SD_BUS_PROPERTY(
+        "DirtyThrottled", "t",
+        (bus_property<
+            Manager, &Manager::append_throttle<&metrics::DirtyThrottle::Counters::throttled>>),
+        0, 0
+    ),
+    SD_BUS_PROPERTY(
+        "DirtyThrottleLooks", "t",
+        (bus_property<
+            Manager, &Manager::append_throttle<&metrics::DirtyThrottle::Counters::looks>>),
+        0, 0
     ),
     // Changing calls are open here and closed by authorize().
     SD_BUS_METHOD_WITH_ARGS(

@@ -2,6 +2,7 @@
 
 #include "api/pager1.hpp"
 #include "api/restore1.hpp"
+#include "cache_view.hpp"
 #include "client.hpp"
 #include "exit_codes.hpp"
 #include "fields.hpp"
@@ -99,8 +100,8 @@ Result<int> show_host(Client& client, const OutputOptions& options) {
         const auto manager,
         client.properties(restore1::kBusName, restore1::kPath, restore1::kManagerInterface)
     );
-    const auto pager =
-        client.properties(pager1::kBusName, pager1::kPath, pager1::kManagerInterface);
+    // All interfaces of the root object: the manager's, and the cache's of remote images.
+    const auto pager = client.properties(pager1::kBusName, pager1::kPath, "");
     if (options.json != JsonMode::Off) {
         nlohmann::json value = {{"restore", manager.values}};
         value["pager"] = pager ? nlohmann::json(pager->values) : nlohmann::json();
@@ -131,6 +132,8 @@ Result<int> show_host(Client& client, const OutputOptions& options) {
                      )
         );
         add_throttle(fields, "Pager writes", *pager);
+        if (const auto room = cache_room(*pager); !room.empty()) fields.add("Cache", room);
+        if (const auto use = cache_use(*pager); !use.empty()) fields.add("Cache use", use);
         if (pager->flag("SafeMode"))
             fields.add(
                 "Safe mode", "the pager restarts too often and accepts nothing new", Color::Bad

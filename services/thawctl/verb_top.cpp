@@ -4,6 +4,7 @@
 
 #include "api/pager1.hpp"
 #include "bus/json_value.hpp"
+#include "cache_view.hpp"
 #include "client.hpp"
 #include "exit_codes.hpp"
 #include "top_rates.hpp"
@@ -24,6 +25,7 @@ constexpr const char* kHome = "\x1b[H\x1b[2J";
 struct Look {
     Microseconds when = 0;
     std::map<std::string, SessionSample> sessions; // by VM
+    std::string cache;                             // of remote images, for people
 };
 
 SessionSample sample_of(const Properties& session) {
@@ -55,7 +57,7 @@ Result<Look> look(Client& client, const std::vector<std::string>& names) {
                         "GetManagedObjects", ""
                     )
     );
-    Look result{.when = now_monotonic(), .sessions = {}};
+    Look result{.when = now_monotonic(), .sessions = {}, .cache = {}};
     THAW_TRY(const auto objects, read_managed_objects(reply));
     for (const auto& object : objects) {
         const auto found = object.interfaces.find(pager1::kSessionInterface);
@@ -65,6 +67,11 @@ Result<Look> look(Client& client, const std::vector<std::string>& names) {
         if (names.empty() || std::ranges::find(names, name) != names.end())
             result.sessions[name] = sample_of(session);
     }
+    // One that has no cache yet is an older one.
+    if (const auto cache =
+            client.properties(pager1::kBusName, pager1::kPath, pager1::kCacheInterface);
+        cache && !cache_room(*cache).empty())
+        result.cache = fmt::format("Cache: {}; {}.\n", cache_room(*cache), cache_use(*cache));
     return result;
 }
 
@@ -145,6 +152,7 @@ void show(const Look& before, const Look& after, const OutputOptions& options, b
     auto quiet = options;
     quiet.pager = false;
     print_table(table, rows, "sessions", quiet);
+    if (options.json == JsonMode::Off && !after.cache.empty()) fmt::print("{}", after.cache);
     (void)fflush(stdout);
 }
 

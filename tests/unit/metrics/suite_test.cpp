@@ -23,6 +23,9 @@ TEST(Suite, SeriesExistAtZeroWithoutAnyDaemon) {
     EXPECT_TRUE(has(text, "thaw_dirty_throttled_threads_total{daemon=\"restored\"} 0"));
     EXPECT_TRUE(has(text, "thaw_dirty_throttled_threads_total{daemon=\"pagerd\"} 0"));
     EXPECT_TRUE(has(text, "thaw_pager_workers_lost_total 0"));
+    EXPECT_TRUE(has(text, "thaw_cache_fetched_bytes_total 0"));
+    EXPECT_TRUE(has(text, "thaw_cache_fetch_seconds_count 0"));
+    EXPECT_TRUE(has(text, "thaw_cache_store_seconds_bucket{le=\"+Inf\"} 0"));
     EXPECT_TRUE(has(text, "thaw_pager_sessions_by_state{state=\"serving\"} 0"));
     EXPECT_TRUE(text.ends_with("# EOF\n"));
 }
@@ -35,6 +38,9 @@ Answers one_session() {
         nlohmann::json::array({{"restore", "done", 5U}, {"stop", "failed", 1U}});
     answers[1].up = true;
     answers[1].manager["SafeMode"] = true;
+    answers[1].manager["BytesFetched"] = 4194304U;
+    answers[1].manager["FetchLatency"] = nlohmann::json::array({0U, 1U, 1U});
+    answers[1].manager["FetchLatencySumUSec"] = 2000000U;
     answers[1].objects.push_back({"/org/thaw/pager1/session/web", {}});
     answers[1].objects[0].interfaces["org.thaw.pager1.Session"] = {
         {"Name", "web"},
@@ -56,6 +62,9 @@ TEST(Suite, ValuesAndUnits) {
     EXPECT_TRUE(has(text, "thaw_jobs_ended_total{kind=\"stop\",result=\"failed\"} 1"));
     EXPECT_TRUE(has(text, "thaw_jobs_ended_total{kind=\"stop\",result=\"done\"} 0"));
     EXPECT_TRUE(has(text, "thaw_pager_safe_mode 1"));
+    EXPECT_TRUE(has(text, "thaw_cache_fetched_bytes_total 4194304"));
+    EXPECT_TRUE(has(text, "thaw_cache_fetch_seconds_count 2"));
+    EXPECT_TRUE(has(text, "thaw_cache_fetch_seconds_sum 2"));
     EXPECT_TRUE(has(text, "thaw_session_faults_total{vm=\"web\",image=\"base\"} 12"));
     EXPECT_TRUE(has(text, "thaw_session_installed_bytes_total{vm=\"web\",image=\"base\"} 12288"));
     EXPECT_TRUE(has(text, "thaw_session_oldest_fault_seconds{vm=\"web\",image=\"base\"} 1.5"));
