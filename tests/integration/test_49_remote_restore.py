@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: MIT
+"""VMs whose memory is on a web server: it comes when it is needed, once for all of them, and
+neither the server's faults nor anybody's death is seen by the guest."""
+
+import json
+
+from thawlab import busctl, journal, main_pid, wait_for
+from thawlab.vms import PAGER, VmTestCase
+
+WEB = "/srv/web"
+URL = "http://127.0.0.1:8081"
+BROKER = "thaw-pagerd.service"
+FETCHER = "thaw-fetchd.service"
+MIB = 1 << 20
+CHUNK = 4 * MIB
+PAGE = 4096
+
+_NGINX = f"""user root; daemon off; pid {WEB}/nginx.pid; error_log {WEB}/error.log;
+worker_processes 1;
+events {{ }}
+http {{
+  access_log off; client_max_body_size 0; client_body_temp_path {WEB}/temp;
+  default_type application/octet-stream; root {WEB}/www;
+  dav_methods PUT; create_full_put_path on;
+  server {{
+    listen 127.0.0.1:8081;
+    location /slow/ {{ alias {WEB}/www/quick/; limit_rate 6m; }}
+  }}
+}}
+"""
+
+
+class RemoteRestore(VmTestCase):
+    IMAGES = {"small": {"memory_mib": 96, "zero_percent": 10}}
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.lab.run(["mkdir", "-p", f"{WEB}/www", f"{WEB}/temp"], check=True)
+        cls.lab.write(f"{WEB}/nginx.conf", _NGINX)
+        cls.start_web()
+        cls.lab.run(["thawctl", "image", "push", "small", f"{URL}/quick/small"], check=True)
+
+    @classmethod
+    def start_web(cls):
+        cls.lab.run(["systemd-run", "--collect", "--unit=web", "/usr/sbin/nginx", "-c",
+                     f"{WEB}/nginx.conf"], check=True)
+        wait_for(lambda: cls.lab.run(["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8081"]).ok, 10,
+                 "nginx")
+
+    @classmethod
+    def stop_web(cls):
+        cls.lab.run(["systemctl", "stop", "web.service"], check=True)
+
+    def setUp(self):
+        super().setUp()
+        # What an earlier test left in the cache is of no use here.
+        self.lab.run(["systemctl", "stop", "thaw-pagerd.socket", BROKER], check=True)
+        self.lab.run(["systemctl", "start", "thaw-pagerd.socket", BROKER], check=True)
+
+    def tearDown(self):
+        super().tearDown()
+        self.lab.run(["thawctl", "image", "rm", "far"])
+
+    def add(self, url=f"{URL}/quick/small"):
+        done = self.lab.run(["thawctl", "image", "add-remote", "far", url], timeout=60)
+        self.assertTrue(done.ok, str(done))
+
+    def cache(self, name):
+        _, value = busctl(self.lab, "get-property", *PAGER[:2], "org.thaw.pager1.Cache", name)
+        return value
+
+    def kill(self, pid):
+        self.lab.run(["kill", "-KILL", str(pid)], check=True)
+
+    def touches(self, name):
+        return self.api(name, "GET", "/standin/report")[1]["guest"]["touches"]
+
+    def test_comes_when_it_is_needed_and_once_for_all(self):
+        self.add()
+        self.profile("a", guest={"check": False})
+        self.assertTrue(self.restore("a", "far", backend="auto").ok)
+        _, reason = busctl(self.lab, "get-property", "org.thaw.restore1",
+                           "/org/thaw/restore1/instance/a", "org.thaw.restore1.Instance",
+                           "BackendReason")
+        self.assertIn("somewhere else", reason)
+        # What the VMM reads of it to come up is not all of it.
+        early = self.cache("BytesFetched")
+        self.assertGreater(early, 0)
+        self.assertLess(early, 96 * MIB)
+        self.assertFalse(self.lab.exists("/var/lib/thaw/images/far/memory"))
+        self.assert_memory_right("a")
+        fetched = self.cache("BytesFetched")
+        self.assertLessEqual(fetched, 96 * MIB)
+        self.assertEqual(self.cache("MemoryUsed"), fetched)
+        for name in ("b", "c"):
+            self.assertTrue(self.restore(name, "far").ok)
+            self.assert_memory_right(name)
+        self.assertEqual(self.cache("BytesFetched"), fetched, "fetched again")
+        self.assertGreater(self.cache("Hits") + self.cache("Misses"), 0)
+        status = self.lab.run(["thawctl", "status"], check=True).out
+        self.assertIn("1 remote image", status)
+        metrics = self.lab.run(["thawctl", "metrics"], check=True).out
+        self.assertIn(f"thaw_cache_fetched_bytes_total {fetched}\n", metrics)
+        self.assertIn("thaw_cache_failures_total 0\n", metrics)
+
+    def test_broker_fetcher_and_worker_are_killed_meanwhile(self):
+        self.add(f"{URL}/slow/small")
+        self.profile("a", guest={"check": False})
+        self.assertTrue(self.restore("a", "far").ok)
+        self.start_guest("a", pattern="random", vcpus=2, write_percent=10, check=False)
+        for _ in range(2):
+            for victim in (FETCHER, BROKER):
+                before = self.touches("a")
+                pid = wait_for(lambda v=victim: main_pid(self.lab, v), 20, victim)
+                self.kill(pid)
+                wait_for(lambda b=before: self.touches("a") > b + 5, 30, "the guest's progress")
+            self.kill(self.session_property("a", "WorkerPID"))
+        self.assertTrue(self.lab.run(["systemctl", "is-active", self.unit("a")]).ok)
+        self.start_guest("a", stop=True)
+        self.assert_memory_right("a")
+
+    def test_a_restart_of_the_broker_keeps_what_was_fetched(self):
+        self.add()
+        self.profile("a", guest={"check": False})
+        self.assertTrue(self.restore("a", "far").ok)
+        self.assert_memory_right("a")
+        held = self.cache("MemoryUsed")
+        self.lab.run(["systemctl", "restart", BROKER], check=True)
+        wait_for(lambda: self.session_property("a", "State") in ("serving", "complete"), 10,
+                 "the session")
+        self.assertEqual(self.cache("MemoryUsed"), held)
+        self.assertTrue(self.restore("b", "far").ok)
+        self.assert_memory_right("b")
+        self.assertEqual(self.cache("BytesFetched"), 0)
+
+    def test_a_server_that_is_gone_is_named_and_others_run_on(self):
+        self.add()
+        self.profile("a", guest={"check": False})
+        self.profile("near", guest={"check": False})
+        self.assertTrue(self.restore("a", "far").ok)
+        self.assertTrue(self.restore("near", "small").ok)
+        self.stop_web()
+        try:
+            self.start_guest("a", pattern="random", check=False)
+            wait_for(lambda: "a" not in self.instances(), 60, "the end of a")
+        finally:
+            self.start_web()
+        entries = journal(self.lab, "THAW_IMAGE=far", "-u", BROKER)
+        self.assertTrue([e for e in entries if "SourceUnreachable" in e.get("THAW_ERROR", "")],
+                        [e.get("MESSAGE") for e in entries])
+        self.assert_logged("a", "cannot be served")
+        self.assert_memory_right("near")
+        # Nothing has to be restarted.
+        self.assertTrue(self.restore("a", "far").ok)
+        self.assert_memory_right("a")
+
+    def test_another_object_under_the_name_is_refused(self):
+        self.add()
+        self.profile("a", guest={"check": False})
+        self.lab.run(["cp", "-a", f"{WEB}/www/quick/small/memory", f"{WEB}/kept"], check=True)
+        self.lab.run(["touch", f"{WEB}/www/quick/small/memory"], check=True)
+        try:
+            self.assertFalse(self.restore("a", "far").ok)
+        finally:
+            self.lab.run(["cp", "-a", f"{WEB}/kept", f"{WEB}/www/quick/small/memory"], check=True)
+        entries = journal(self.lab, "THAW_IMAGE=far", "-u", BROKER)
+        self.assertIn("org.thaw.pager1.Error.SourceChanged",
+                      [e.get("THAW_ERROR") for e in entries])
+
+    def test_a_folder_on_a_slow_file_system(self):
+        self.add(f"file://{WEB}/www/quick/small")
+        self.profile("a", guest={"check": False})
+        self.assertTrue(self.restore("a", "far").ok)
+        self.assert_memory_right("a")
+        self.assertGreater(self.cache("BytesFetched"), 0)
+
+    def test_a_snapshot_of_it_is_local(self):
+        self.add()
+        self.profile("a", guest={"check": False})
+        self.assertTrue(self.restore("a", "far").ok)
+        self.start_guest("a", pattern="random", touches=500, write_percent=50, check=False)
+        wait_for(lambda: self.touches("a") >= 500, 60, "the guest's writes")
+        done = self.lab.run(["thawctl", "snapshot", "a", "made"], timeout=120)
+        self.assertTrue(done.ok, str(done))
+        self.addCleanup(self.lab.run, ["thawctl", "image", "rm", "made"])
+        self.assertTrue(self.lab.run(["thawctl", "image", "verify", "made"], timeout=60).ok)
+        shown = json.loads(self.lab.run(["thawctl", "image", "show", "made", "--json=short"],
+                                        check=True).out)
+        self.assertNotIn("source", shown)
+
+    def test_what_needs_the_memory_here_says_so(self):
+        self.add()
+        refused = self.lab.run(["thawctl", "image", "record", "far"], timeout=60)
+        self.assertFalse(refused.ok)
+        self.assertIn("pull it first", refused.err)
+        verified = self.lab.run(["thawctl", "image", "verify", "far"])
+        self.assertFalse(verified.ok)
