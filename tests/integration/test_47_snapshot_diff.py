@@ -139,6 +139,24 @@ class SnapshotDiff(VmTestCase):
             self.assert_image_is(image, digest)
             below = image
 
+    def test_a_difference_goes_through_one_file(self):
+        self.tracked("vm")
+        self.run_guest("vm")
+        self.wait_guest("vm")
+        self.pause("vm")
+        done = self.difference("vm", "diff1")
+        self.assertTrue(done.ok, str(done))
+        digest = self.digest("vm")
+        path = "/var/lib/thaw/diff1.delta"
+        self.lab.run(["thawctl", "image", "export-delta", "diff1", path], check=True)
+        self.assertEqual(self.lab.run(["thawctl", "image", "export-delta", "small", path, "--force"]).rc,
+                         1, "no difference")
+        self.lab.run(["thawctl", "image", "rm", "diff1", "--force"], check=True)
+        self._images.append("diff2")
+        self.lab.run(["thawctl", "image", "import-delta", "diff2", path], check=True)
+        self.assert_image_is("diff2", digest)
+        self.lab.run(["rm", path], check=True)
+
     def test_vmm_without_partial_snapshots_writes_all(self):
         self.tracked("vm", generation="1.12")
         self.run_guest("vm")

@@ -128,6 +128,39 @@ class RootfsOverlays(VmTestCase):
         refused = self.lab.run(["thawctl", "restore", "other", "small", "--rootfs-durable"])
         self.assertEqual(refused.rc, 2, str(refused))
 
+    def test_an_export_is_what_the_vm_sees(self):
+        self.assertEqual(self.restore_with("save", Base=BASE, MemoryMax=2 * MIB, DiskMax=64 * MIB)[0],
+                         "done")
+        self.assertTrue(self.io("save", "write -P 0x43 0 3M", "write -z 4M 1M", "flush").ok)
+        listed = json.loads(self.lab.run(["thawctl", "rootfs", "list", "--json=short"], check=True).out)
+        self.assertEqual([row["dirty_bytes"] for row in listed if row["name"] == "save"], [3 * MIB])
+        shown = self.lab.run(["thawctl", "status", "save"], check=True).out
+        self.assertIn("Root disk: 3.0M changed", shown)
+        metrics = self.lab.run(["thawctl", "metrics"], check=True).out
+        self.assertIn('thaw_rootfs_dirty_bytes{vm="save"} 3145728', metrics)
+        folder = "/var/lib/thaw/exports"
+        self.lab.run(["mkdir", "-p", folder], check=True)
+        self.lab.run(["thawctl", "rootfs", "export", "save", f"{folder}/d"], check=True)
+        # What comes later is not in it.
+        self.assertTrue(self.io("save", "write -P 0x44 5M 1M").ok)
+        self.lab.run(["thawctl", "rootfs", "import", f"{folder}/d", f"{folder}/disk", "--base", BASE],
+                     check=True)
+        uri = f"nbd+unix:///?socket={self.socket('save')}"
+        compare = ["qemu-img", "compare", "-f", "raw", "-F", "raw", uri, f"{folder}/disk"]
+        self.assertEqual(self.lab.run(compare).rc, 1)
+        self.lab.run(["thawctl", "rootfs", "export", "save", f"{folder}/d", "--force"], check=True)
+        self.lab.run(["thawctl", "rootfs", "import", f"{folder}/d", f"{folder}/disk", "--base", BASE,
+                      "--force"], check=True)
+        self.lab.run(compare, check=True)
+        same = self.lab.run(["thawctl", "rootfs", "compare", f"{folder}/d", f"{folder}/disk",
+                             "--base", BASE])
+        self.assertEqual(same.rc, 0, str(same))
+        other = self.lab.run(["thawctl", "rootfs", "import", f"{folder}/d", f"{folder}/no",
+                              "--base", f"{folder}/disk"])
+        self.assertEqual(other.rc, 1, str(other))
+        self.assertIn("another base", other.err)
+        self.lab.run(["rm", "-r", folder], check=True)
+
     def test_bad_settings_are_refused(self):
         for key, kind, value in (("Colour", "s", "red"), ("Size", "t", "513"),
                                  ("Base", "s", "../../etc/shadow")):
