@@ -20,11 +20,12 @@ class GuestOnAnOverlay(VmTestCase):
     IMAGES = {"small": {"memory_mib": 16}}
 
     @classmethod
-    def extra_mounts(cls):
+    def setUpClass(cls):
         folder = f"{find_builddir()}/rootfs-guest"
         subprocess.run([f"{SOURCE_ROOT}/tests/rootfs/fetch-guest", folder], check=True,
                        stdin=subprocess.DEVNULL, timeout=300)
-        return (Mount(folder, GUEST, read_only=True),)
+        cls.MOUNTS = (Mount(folder, GUEST, read_only=True),)
+        super().setUpClass()
 
     def setUp(self):
         super().setUp()
