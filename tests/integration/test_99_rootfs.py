@@ -138,6 +138,10 @@ class RootfsOverlays(VmTestCase):
         self.assertIn("Root disk: 3.0M changed", shown)
         metrics = self.lab.run(["thawctl", "metrics"], check=True).out
         self.assertIn('thaw_rootfs_dirty_bytes{vm="save"} 3145728', metrics)
+        # Inside the daemons' sandboxes, too, it can be seen where their threads sleep.
+        for daemon in ("restored", "pagerd"):
+            self.assertIn(f'thaw_dirty_throttle_known{{daemon="{daemon}"}} 1', metrics)
+            self.assertIn(f'thaw_dirty_throttled_threads_total{{daemon="{daemon}"}} 0', metrics)
         folder = "/var/lib/thaw/exports"
         self.lab.run(["mkdir", "-p", folder], check=True)
         self.lab.run(["thawctl", "rootfs", "export", "save", f"{folder}/d"], check=True)
