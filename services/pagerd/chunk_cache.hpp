@@ -24,6 +24,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -79,7 +80,8 @@ private:
         std::unique_ptr<ChunkImage> image;
         std::vector<FdRole> stored;
         Microseconds idle_since = 0;
-        unsigned busy = 0; // fills and disk work under way
+        unsigned busy = 0;  // fills and disk work under way
+        unsigned fills = 0; // of them
     };
     struct Place {
         ChunkImage* image;
@@ -99,6 +101,7 @@ private:
 
     // ---- chunk_fill.cpp: absent chunks
     void enqueue(ChunkImage& image, std::uint64_t chunk, bool wanted);
+    std::optional<Place> take_next(std::deque<Place>& queue);
     void pump();
     void begin_fill(Place place);
     void on_hashes(Place place, Result<std::vector<std::uint64_t>> hashes);
@@ -142,6 +145,7 @@ private:
     std::uint64_t spilling_ = 0;          // chunks whose memory will be free soon
     std::uint64_t filling_ = 0;
     bool pumping_ = false;
+    bool lacks_room_ = false;
     EventSource room_timer_;
     EventSource tick_;
     std::vector<DiskHandle> forgotten_; // work on disk that nobody waits for

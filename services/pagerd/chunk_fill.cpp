@@ -19,8 +19,10 @@ using protocol::kChunkSize;
 
 namespace {
 
-// The others wait their turn: more at once only makes each of them slower.
-constexpr std::uint64_t kMostFills = 16;
+// The others wait their turn: more at once only makes each of them slower. And one image whose
+// server hangs leaves room for the others.
+constexpr std::uint64_t kMostFills = 24;
+constexpr unsigned kMostFillsOfImage = 8;
 // What is corrupt on its way may be whole the next time; what was stored so will not be.
 constexpr unsigned kMostCorrupt = 3;
 // Memory that is being read cannot be given to others; a look after this time costs nothing.
@@ -71,28 +73,38 @@ void ChunkCache::enqueue(ChunkImage& image, std::uint64_t number, bool wanted) {
     queue_.push_back({&image, number});
 }
 
+// The first of `queue` that may begin now.
+std::optional<ChunkCache::Place> ChunkCache::take_next(std::deque<Place>& queue) {
+    if (filling_ >= kMostFills) return std::nullopt;
+    const auto next = std::ranges::find_if(queue, [this](const Place& place) {
+        return entry_of(*place.image).fills < kMostFillsOfImage;
+    });
+    if (next == queue.end()) return std::nullopt;
+    if (in_memory_ >= budget_.memory && !make_room()) {
+        lacks_room_ = true;
+        return std::nullopt;
+    }
+    const Place place = *next;
+    queue.erase(next);
+    return place;
+}
+
 // Begins what can be begun.
 void ChunkCache::pump() {
     if (std::exchange(pumping_, true)) return; // from inside itself
-    while (!queue_.empty() && filling_ < kMostFills) {
-        if (in_memory_ >= budget_.memory && !make_room()) break;
-        const Place place = queue_.front();
-        queue_.pop_front();
-        place.image->chunk(place.chunk).queued = false;
-        begin_fill(place);
+    lacks_room_ = false;
+    while (const auto place = take_next(queue_)) {
+        place->image->chunk(place->chunk).queued = false;
+        begin_fill(*place);
     }
-    while (queue_.empty() && !ahead_.empty() && filling_ < kMostFills) {
-        const Place place = ahead_.front();
-        ahead_.pop_front();
-        if (place.image->chunk(place.chunk).state != Chunk::State::Absent) continue;
-        if (in_memory_ >= budget_.memory && !make_room()) { // nobody asked yet
-            ahead_.clear();
-            break;
-        }
-        begin_fill(place);
+    while (queue_.empty() && !lacks_room_) {
+        const auto place = take_next(ahead_);
+        if (!place) break;
+        if (place->image->chunk(place->chunk).state == Chunk::State::Absent) begin_fill(*place);
     }
     pumping_ = false;
-    if (queue_.empty() || filling_ >= kMostFills) return;
+    if (!lacks_room_) return; // the end of a fill goes on
+    ahead_.clear();           // nobody has asked for these yet
     auto timer = loop_.add_timer(kRoomRetry, [this] { pump(); }, "chunk-room", priority::kTimer);
     if (timer) room_timer_ = std::move(*timer);
 }
@@ -107,6 +119,7 @@ void ChunkCache::begin_fill(Place place) {
     ++in_memory_;
     ++filling_;
     ++entry_of(*place.image).busy;
+    ++entry_of(*place.image).fills;
     const auto list = place.image->hashes().list_of_page(place.chunk * protocol::kChunkPages);
     chunk.disk = disk_->ask<std::vector<std::uint64_t>>(
         "memory.map of " + place.image->id(),
@@ -257,6 +270,7 @@ void ChunkCache::finish_fill(Place place) {
     chunk.hashes = {};
     --filling_;
     --entry_of(*place.image).busy;
+    --entry_of(*place.image).fills;
     place.image->map().set_ready(place.chunk, chunk.verified);
     release_waiters(place);
     // Where memory is a window only, it goes to disk at once.
@@ -274,6 +288,7 @@ void ChunkCache::fail_fill(Place place, const Error& error) {
     --in_memory_;
     --filling_;
     --entry_of(*place.image).busy;
+    --entry_of(*place.image).fills;
     place.image->map().set_ready(place.chunk, 0);
     // Who reads what had landed keeps it: the memory is used again by the next try.
     if (!place.image->is_used(place.chunk))

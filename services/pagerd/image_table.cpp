@@ -2,6 +2,7 @@
 #include "image_table.hpp"
 
 #include "api/pager1.hpp"
+#include "core/text.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -37,6 +38,21 @@ Result<FileIdentity> identity_of(const ImageFiles& files) {
 }
 
 } // namespace
+
+// A hex digit, as names in the store have them.
+constexpr char kChunkedMark = 'c';
+constexpr std::size_t kIdDigits = 32;
+
+std::string image_key(const std::array<std::uint8_t, 16>& id, bool chunked) {
+    std::string key = hex_encode(id.data(), id.size());
+    if (chunked) key += kChunkedMark;
+    return key;
+}
+
+std::optional<std::string> chunked_image(const std::string& key) {
+    if (key.size() != kIdDigits + 1 || key.back() != kChunkedMark) return std::nullopt;
+    return key.substr(0, kIdDigits);
+}
 
 std::size_t ImageTable::descriptors() const {
     std::size_t sum = 0;

@@ -9,9 +9,12 @@
 #include "stored_fds.hpp"
 #include "systemd/notify.hpp"
 
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,11 +36,17 @@ struct ImageFiles {
 };
 
 struct ImageSource {
-    std::string id; // hex
+    std::string id; // image_key()
     ImageFiles files;
     FileIdentity identity; // of the memory file
     std::size_t users = 0;
 };
+
+// What an image is known by: its id, and with a mark when its memory is the cache's, so that one
+// that was pulled runs beside VMs of the remote one.
+std::string image_key(const std::array<std::uint8_t, 16>& id, bool chunked);
+// The id of a key with the mark; nullopt for others.
+std::optional<std::string> chunked_image(const std::string& key);
 
 class ImageTable {
 public:

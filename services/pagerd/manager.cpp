@@ -134,7 +134,7 @@ Result<> Manager::check_room(const CreateRequest& request) const {
             pager1::error::kTooManySessions, EAGAIN, "{} sessions, MaxSessions= is reached",
             sessions_.size()
         );
-    const bool known = images_.contains(hex_encode(info.image_id.data(), info.image_id.size()));
+    const bool known = images_.contains(image_key(info.image_id, request.remote.has_value()));
     const std::size_t fresh = known ? 0 : request.files.count();
     const std::size_t images = images_.descriptors() + chunks_->descriptors();
     if (!store_has_room(store_.capacity(), sessions_.size(), images, fresh)) {
@@ -176,10 +176,10 @@ Result<Session*> Manager::create(CreateRequest request) {
     THAW_CHECK(check_room(request));
     THAW_CHECK(open_chunks(request));
     THAW_TRY(auto memory, protocol::SessionMemory::create(request.info));
-    const auto& id = request.info.image_id;
+    const bool chunked = (request.info.flags & protocol::kFlagChunked) != 0;
     THAW_TRY(
         const auto* image,
-        images_.acquire(hex_encode(id.data(), id.size()), std::move(request.files))
+        images_.acquire(image_key(request.info.image_id, chunked), std::move(request.files))
     );
     memory.set_prefetch(request.prefetch);
     if (request.track) memory.request_tracking(true);

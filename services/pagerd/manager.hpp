@@ -51,6 +51,7 @@ private:
     void forget_start();
     void adopt_all(Inherited inherited);
     void adopt_images(Inherited& inherited);
+    void add_shared_map(const std::string& id, Stored& stored);
     void adopt_stored(const std::string& id, Stored stored);
     Result<protocol::SessionMemory> open_memory(const std::string& id, const Fd& session);
     Result<Session*>

@@ -77,6 +77,20 @@ void Manager::adopt_all(Inherited inherited) {
     if (deadline) orphan_deadline_ = std::move(*deadline);
 }
 
+// The memory.map of a remote image is pushed for the cache and for those who read: the same open
+// file, which PID 1 keeps once. It is pushed again, so that what is removed later was counted. The
+// cache's name sorts first, so it is there already.
+void Manager::add_shared_map(const std::string& id, Stored& stored) {
+    const auto image = chunked_image(id);
+    const auto* chunks = image ? chunks_->find(*image) : nullptr;
+    if (chunks == nullptr || stored.contains(FdRole::Map)) return;
+    auto copy = chunks->files()->index.duplicate();
+    if (!copy) return log_warning("{}", copy.error().message());
+    if (auto pushed = store_.push(stored_name(id, FdRole::Map), copy->get()); !pushed)
+        log_warning("{}", pushed.error().message());
+    stored.emplace(FdRole::Map, std::move(*copy));
+}
+
 // Leaves in `inherited` what belongs to sessions.
 void Manager::adopt_images(Inherited& inherited) {
     for (auto next = inherited.by_id.begin(); next != inherited.by_id.end();) {
@@ -84,6 +98,7 @@ void Manager::adopt_images(Inherited& inherited) {
         auto& [id, stored] = *current;
         if (auto adopted = chunks_->adopt(id, stored); !adopted)
             log_warning("cache of image {}", adopted.error().message());
+        add_shared_map(id, stored);
         if (auto adopted = images_.adopt(id, stored); !adopted)
             log_warning("{}", adopted.error().message());
         if (stored.empty()) inherited.by_id.erase(current);
@@ -120,8 +135,8 @@ Result<protocol::SessionMemory> Manager::open_memory(const std::string& id, cons
 // On an Error nothing of it is left, in the store either.
 Result<Session*>
 Manager::revive(protocol::SessionMemory memory, Stored stored, const std::set<FdRole>& kept) {
-    const auto& id = memory.info().image_id;
-    const auto* image = images_.acquire_known(hex_encode(id.data(), id.size()));
+    const bool chunked = (memory.info().flags & protocol::kFlagChunked) != 0;
+    const auto* image = images_.acquire_known(image_key(memory.info().image_id, chunked));
     auto* session = add(std::move(memory), image);
     session->publish();
     if (auto adopted = session->adopt(std::move(stored), kept); !adopted) {

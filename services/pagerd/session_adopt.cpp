@@ -68,7 +68,7 @@ Result<> Session::take_over(Fd worker) {
 Result<> Session::accept_worker(protocol::HelloMessage hello, Fd channel, Peer peer) {
     if (!worker_) return thaw::fail(ESRCH, "the session has no userfaultfd");
     if (!image_) {
-        const auto& id = memory_.info().image_id;
+        const bool chunked = (memory_.info().flags & protocol::kFlagChunked) != 0;
         ImageFiles files{
             .memory = std::move(hello.memory),
             .map = std::move(hello.map),
@@ -77,7 +77,8 @@ Result<> Session::accept_worker(protocol::HelloMessage hello, Fd channel, Peer p
             .chunk_view = std::move(hello.chunk_map),
         };
         THAW_TRY(
-            image_, broker_.images.acquire(hex_encode(id.data(), id.size()), std::move(files))
+            image_,
+            broker_.images.acquire(image_key(memory_.info().image_id, chunked), std::move(files))
         );
         worker_->set_image(image_);
     }
