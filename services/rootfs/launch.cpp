@@ -60,6 +60,7 @@ Result<> launch(int argc, char** argv) {
     command.insert(command.end(), settings.begin(), settings.end());
     if (control >= 0) command.push_back(fmt::format("control-fd={}", kFirst + blocks));
     std::vector<char*> arguments;
+    arguments.reserve(command.size() + 1);
     for (auto& word : command)
         arguments.push_back(word.data());
     arguments.push_back(nullptr);
