@@ -5,6 +5,7 @@
 #include "core/names.hpp"
 #include "log/message_ids.hpp"
 #include "manager.hpp"
+#include "rootfs_options.hpp"
 #include "stop_job.hpp"
 #include "vm_fields.hpp"
 
@@ -99,7 +100,8 @@ void Manager::add_leftover(const std::string& name) {
              .drop_in = true,
              .ticket = true,
              .shares = true,
-             .rootfs = true},
+             // Watched, its absence would be the loss of a root file system that never was.
+             .rootfs = has_rootfs_settings(name)},
     });
     leftovers_.insert(name);
 }

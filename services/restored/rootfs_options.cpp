@@ -9,6 +9,8 @@
 #include "systemd/drop_in.hpp"
 #include "unit_drop_in.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <vector>
 
@@ -133,6 +135,13 @@ Result<> write_rootfs_settings(
     return write_drop_in(
         paths::rootfs_drop_in(rootfs_service(vm)), rootfs_drop_in_text(vm, request, image_directory)
     );
+}
+
+bool has_rootfs_settings(std::string_view vm) {
+    const auto is_there = [](const std::string& path) { return ::access(path.c_str(), F_OK) == 0; };
+    return is_there(paths::rootfs_drop_in(rootfs_service(vm))) ||
+           is_there(paths::rootfs_drop_in(rootfs_socket(vm))) ||
+           is_there(paths::rootfs_directory(vm));
 }
 
 Result<> remove_rootfs_settings(std::string_view vm) {

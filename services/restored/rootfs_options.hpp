@@ -36,6 +36,8 @@ std::string rootfs_drop_in_text(
 Result<> write_rootfs_settings(
     std::string_view vm, const RootfsRequest& request, const std::string& image_directory
 );
+// Whether a start of it left anything.
+bool has_rootfs_settings(std::string_view vm);
 // The drop-ins and the folder of the sockets. Content when nothing is there.
 Result<> remove_rootfs_settings(std::string_view vm);
 
