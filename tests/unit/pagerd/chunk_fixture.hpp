@@ -132,12 +132,15 @@ protected:
     }
 
     // `chunks` in memory, `spilled` on disk.
-    void make_cache(std::uint64_t chunks, std::uint64_t spilled = 0, std::uint64_t keep_free = 0) {
+    void make_cache(
+        std::uint64_t chunks, std::uint64_t spilled = 0, std::uint64_t keep_free = 0,
+        CacheBacking backing = CacheBacking::Auto
+    ) {
         cache_ = must(ChunkCache::create(
             *loop, *bus_, store_,
             {
                 .budget =
-                    {.backing = spilled > 0 ? CacheBacking::Auto : CacheBacking::Memory,
+                    {.backing = spilled > 0 ? backing : CacheBacking::Memory,
                      .memory = chunks * kChunkSize,
                      .disk = spilled * kChunkSize},
                 .directory = spilled > 0 ? folder_.path() : std::string(),

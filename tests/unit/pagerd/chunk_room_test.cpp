@@ -125,6 +125,22 @@ TEST_F(ChunkTest, OnDiskHasABudgetToo) {
     EXPECT_TRUE(run_until([&] { return cache_->disk_used() <= 4 * kChunkSize; }));
 }
 
+// Written there as it comes, not only when memory is short.
+TEST_F(ChunkTest, IsOnDiskAtOnceWithTheFileBacking) {
+    make_cache(8, 8, 0, CacheBacking::File);
+    ChunkImage& image = open();
+    User& reader = user(image);
+    for (std::uint32_t chunk = 0; chunk < 6; ++chunk)
+        EXPECT_TRUE(get(image, reader, chunk)) << chunk;
+    EXPECT_TRUE(run_until([&] { return cache_->counters().spills == 6; }));
+    EXPECT_EQ(cache_->counters().evictions, 0U);
+    for (std::uint32_t chunk = 0; chunk < 6; ++chunk) {
+        EXPECT_TRUE(image.map().is_on_disk(chunk)) << chunk;
+        EXPECT_TRUE(is_right(image, chunk)) << chunk; // and still in memory
+    }
+    EXPECT_GE(cache_->disk_used(), kSize);
+}
+
 // A disk without room costs the tier on it, nothing else.
 TEST_F(ChunkTest, IsDroppedWhereTheDiskHasNoRoom) {
     make_cache(4, 8, std::uint64_t{1} << 60);
