@@ -75,7 +75,7 @@ Result<LoadedConfig> load_config() {
     // Made by CacheDirectory= of the unit.
     if (const char* directory = std::getenv("CACHE_DIRECTORY"); directory != nullptr)
         loaded.config.cache_directory = directory;
-    loaded.config.worker_program = std::string(THAW_LIBEXECDIR) + "/thaw-pager-worker";
+    loaded.config.worker_program = THAW_LIBEXECDIR "/thaw-pager-worker";
     THAW_TRY(
         loaded.warnings,
         read_config(ConfigLocation::of_daemon("pagerd"), config_keys(loaded.config))
