@@ -42,6 +42,8 @@ Result<> write_file_atomic_at(
     Durability durability = Durability::Cache
 );
 
+// The folder that a path's last part is in; "." for a path without one.
+std::string folder_of(const std::string& path);
 // Like mkdir -p; the umask applies, folders that exist are left as they are.
 Result<> make_directories(const std::string& path, mode_t mode = 0755);
 // unlink() that is content when the file is not there.

@@ -10,6 +10,7 @@
 
 #include <cerrno>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <vector>
 
@@ -97,6 +98,11 @@ Result<> remove_entry(int parent, const std::string& name, int depth) {
 }
 
 } // namespace
+
+std::string folder_of(const std::string& path) {
+    const auto parent = std::filesystem::path(path).parent_path();
+    return parent.empty() ? "." : parent.string();
+}
 
 Result<> make_directories(const std::string& path, mode_t mode) {
     if (path.empty()) return fail(EINVAL, "make a folder without a name");

@@ -12,7 +12,7 @@ namespace thaw::delta {
 namespace {
 
 constexpr std::uint64_t kPiece = 512; // what is counted
-constexpr std::uint64_t kStep = 1 << 20;
+constexpr std::uint64_t kCompareStep = 1 << 20;
 
 enum class Source { File, Zero, Below };
 
@@ -114,8 +114,8 @@ Result<Comparison> compare(const Side& a, const Side& b, const Progress& progres
     THAW_TRY(result.reason, unlike(a, b, left.size(), right.size()));
     result.same = result.reason.empty();
     if (!result.same) return result;
-    std::vector<std::byte> left_bytes(kStep);
-    std::vector<std::byte> right_bytes(kStep);
+    std::vector<std::byte> left_bytes(kCompareStep);
+    std::vector<std::byte> right_bytes(kCompareStep);
     const std::uint64_t size = left.size();
     for (std::uint64_t at = 0; at < size;) {
         const Stretch l = left.stretch(at);
@@ -126,7 +126,7 @@ Result<Comparison> compare(const Side& a, const Side& b, const Progress& progres
             result.differing_bytes += length;
             if (!result.first) result.first = at;
         } else if (l.source == Source::File || r.source == Source::File) {
-            length = std::min(length, kStep);
+            length = std::min(length, kCompareStep);
             const auto x = std::span(left_bytes).first(length);
             const auto y = std::span(right_bytes).first(length);
             THAW_CHECK(read(l, x));

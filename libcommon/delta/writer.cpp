@@ -18,7 +18,7 @@ namespace {
 
 // Shorter runs cost less when they are gathered and written together.
 constexpr std::uint64_t kKernelCopyMin = 64 << 10;
-constexpr std::uint64_t kStep = 16 << 20; // bounds how long a cancellation waits
+constexpr std::uint64_t kWriteStep = 16 << 20; // bounds how long a cancellation waits
 constexpr std::size_t kGather = 256 << 10;
 // So much is handed to the disk while the next is read: the fsync() at the end finds little left,
 // and the page cache never fills with dirty pages of ours.
@@ -34,7 +34,7 @@ public:
 
     Result<> add(int source, std::uint64_t offset, std::uint64_t length) {
         while (length > 0) {
-            const std::uint64_t part = std::min(length, kStep);
+            const std::uint64_t part = std::min(length, kWriteStep);
             if (part >= kKernelCopyMin) {
                 THAW_CHECK(copy(source, offset, part));
             } else {

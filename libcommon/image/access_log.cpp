@@ -16,7 +16,7 @@ namespace thaw::image {
 
 namespace {
 
-constexpr std::uint64_t kMaxPages = std::uint64_t{1} << 32; // an entry has 32 bits
+constexpr std::uint64_t kMaxLoggedPages = std::uint64_t{1} << 32; // an entry has 32 bits
 
 std::uint64_t checksum_of(std::span<const std::byte> file) {
     AccessLogHeader header;
@@ -32,7 +32,7 @@ Result<> check_header(const AccessLogHeader& header, const ImageId& expected, st
     if (header.id != expected) return fail(ESTALE, "access.log: belongs to another image");
     if (header.page_size != kPageSize4K && header.page_size != kPageSize2M)
         return fail(EBADMSG, "access.log: page size {} is unknown", header.page_size);
-    if (header.page_count != pages || pages == 0 || pages > kMaxPages)
+    if (header.page_count != pages || pages == 0 || pages > kMaxLoggedPages)
         return fail(ERANGE, "access.log: for a memory of {} pages", header.page_count);
     if (header.entry_count > header.page_count)
         return fail(EBADMSG, "access.log: more entries than pages");

@@ -14,14 +14,14 @@ namespace thaw::image {
 
 namespace {
 
-constexpr std::uint64_t kMaxPages = std::uint64_t{1} << 34; // 64 TiB, as memory.map
+constexpr std::uint64_t kMaxLayerPages = std::uint64_t{1} << 34; // 64 TiB, as memory.map
 
 Result<> check_header(const LayerHeader& header, const ImageId& expected, std::uint64_t size) {
     if (header.magic != kLayersMagic) return fail(EBADMSG, "layers: not a table of layers");
     if (header.version != kLayersVersion)
         return fail(EPROTONOSUPPORT, "layers: version {} is unknown", header.version);
     if (header.page_size != kPageSize4K || header.page_count == 0 ||
-        header.page_count > kMaxPages || header.layer_count < 2 ||
+        header.page_count > kMaxLayerPages || header.layer_count < 2 ||
         header.layer_count > kMaxLayers || header.run_count == 0 ||
         header.run_count > header.page_count)
         return fail(EBADMSG, "layers: damaged header");

@@ -20,7 +20,7 @@ static_assert(std::endian::native == std::endian::little);
 namespace {
 
 // 64 TiB of guest memory; keeps every sum below far from overflow.
-constexpr std::uint64_t kMaxPages = std::uint64_t{1} << 34;
+constexpr std::uint64_t kMaxMapPages = std::uint64_t{1} << 34;
 
 std::uint64_t chunks_of(std::uint64_t pages) {
     return (pages + kPagesPerChunk - 1) / kPagesPerChunk;
@@ -32,7 +32,7 @@ Result<> check_header(const MapHeader& header, const ImageId& expected, std::uin
         return fail(EPROTONOSUPPORT, "memory.map: version {} is unknown", header.version);
     if (header.page_size != kMapPageSize)
         return fail(EBADMSG, "memory.map: page size {} is unknown", header.page_size);
-    if (header.page_count == 0 || header.page_count > kMaxPages ||
+    if (header.page_count == 0 || header.page_count > kMaxMapPages ||
         header.chunk_count != chunks_of(header.page_count) || header.run_count > header.page_count)
         return fail(EBADMSG, "memory.map: damaged header");
     const std::uint64_t expected_size = sizeof(MapHeader) + header.page_count * 8 +

@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::size_t kManifestLimit = 1 << 20;
 constexpr std::size_t kVerifyBuffer = 512 << 10;
-constexpr std::uint64_t kBlock = 512; // the unit of st_blocks
+constexpr std::uint64_t kStatBlock = 512; // the unit of st_blocks
 
 template <class T>
 Result<T> in_image(std::string_view name, Result<T> result) {
@@ -171,7 +171,7 @@ std::uint64_t disk_bytes(int root, const std::string& name) {
     for (const auto& entry : *entries) {
         struct stat st{};
         if (fstatat(directory->get(), entry.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0)
-            sum += static_cast<std::uint64_t>(st.st_blocks) * kBlock;
+            sum += static_cast<std::uint64_t>(st.st_blocks) * kStatBlock;
     }
     return sum;
 }

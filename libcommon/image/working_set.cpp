@@ -20,13 +20,12 @@ namespace thaw::image {
 
 namespace {
 
-constexpr std::uint64_t kBlock = kWorkingSetBlock;
-constexpr std::uint64_t kMaxPages = std::uint64_t{1} << 32;
+constexpr std::uint64_t kMaxWorkingSetPages = std::uint64_t{1} << 32;
 
 using Block = std::unique_ptr<std::byte, decltype(&std::free)>;
 
 Result<Block> read_block(int fd, std::uint64_t size) {
-    Block block(static_cast<std::byte*>(std::aligned_alloc(kBlock, size)), &std::free);
+    Block block(static_cast<std::byte*>(std::aligned_alloc(kWorkingSetBlock, size)), &std::free);
     if (!block) return fail_errno(ENOMEM, "working-set: {} bytes", size);
     for (std::uint64_t done = 0; done < size;) {
         const ssize_t got = ::pread(fd, block.get() + done, size - done, static_cast<off_t>(done));
@@ -41,7 +40,7 @@ Result<Block> read_block(int fd, std::uint64_t size) {
 std::uint64_t table_end(const WorkingSetHeader& header, std::uint64_t segments) {
     const std::uint64_t end =
         sizeof header + header.run_count * sizeof(WorkingSetRun) + segments * sizeof(std::uint64_t);
-    return (end + kBlock - 1) / kBlock * kBlock;
+    return (end + kWorkingSetBlock - 1) / kWorkingSetBlock * kWorkingSetBlock;
 }
 
 std::uint64_t segments_of(const WorkingSetHeader& header) {
@@ -56,7 +55,7 @@ Result<> check_header(
     if (header.version != kWorkingSetVersion)
         return fail(EPROTONOSUPPORT, "working-set: version {} is unknown", header.version);
     if (header.id != expected) return fail(ESTALE, "working-set: belongs to another image");
-    if (header.page_count != pages || pages == 0 || pages > kMaxPages)
+    if (header.page_count != pages || pages == 0 || pages > kMaxWorkingSetPages)
         return fail(ERANGE, "working-set: for a memory of {} pages", header.page_count);
     const bool huge = header.page_size == kPageSize2M;
     if ((!huge && header.page_size != kPageSize4K) ||

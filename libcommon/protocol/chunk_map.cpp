@@ -18,7 +18,7 @@ namespace thaw::protocol {
 namespace {
 
 constexpr std::uint64_t kChunkMapMagic = 0x314b'4e48'4357'4854; // "THWCHNK1"
-constexpr int kSeals = F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
+constexpr int kChunkMapSeals = F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
 
 } // namespace
 
@@ -75,7 +75,8 @@ Result<ChunkMap> ChunkMap::create(const ImageId& image, std::uint64_t memory_siz
     std::ranges::copy(image, header.image);
     if (::pwrite(fd.get(), &header, sizeof header, 0) != static_cast<ssize_t>(sizeof header))
         return fail_errno(errno, "write a chunk map");
-    if (::fcntl(fd.get(), F_ADD_SEALS, kSeals) != 0) return fail_errno(errno, "seal a chunk map");
+    if (::fcntl(fd.get(), F_ADD_SEALS, kChunkMapSeals) != 0)
+        return fail_errno(errno, "seal a chunk map");
     return map(std::move(fd), Access::Write);
 }
 
@@ -83,7 +84,7 @@ Result<ChunkMap> ChunkMap::map(Fd memfd, Access access) {
     struct stat status{};
     if (::fstat(memfd.get(), &status) != 0) return fail_errno(errno, "stat the chunk map");
     const int seals = ::fcntl(memfd.get(), F_GET_SEALS);
-    if (seals < 0 || (seals & kSeals) != kSeals)
+    if (seals < 0 || (seals & kChunkMapSeals) != kChunkMapSeals)
         return fail(EBADMSG, "chunk map: no memfd of a fixed size");
     ChunkMap map;
     map.size_ = static_cast<std::size_t>(status.st_size);

@@ -12,7 +12,7 @@ namespace thaw::protocol {
 
 namespace {
 
-struct WireHeader {
+struct FetchHeader {
     std::uint32_t magic;
     std::uint16_t version;
     std::uint16_t type;
@@ -20,7 +20,7 @@ struct WireHeader {
     std::uint32_t fd_count;
     std::uint64_t id;
 };
-static_assert(sizeof(WireHeader) == 24);
+static_assert(sizeof(FetchHeader) == 24);
 
 class Writer {
 public:
@@ -225,13 +225,13 @@ std::string_view fetch_error_name(FetchError error) {
 
 Result<EncodedFetch> encode_fetch(const FetchMessage& message) {
     Writer writer;
-    writer.number(WireHeader{});
+    writer.number(FetchHeader{});
     THAW_CHECK(write_body(writer, message));
     EncodedFetch encoded;
     if (message.target) encoded.fds.push_back(message.target.get());
     if (message.source) encoded.fds.push_back(message.source.get());
     encoded.data = std::move(writer.data());
-    const WireHeader header{
+    const FetchHeader header{
         .magic = kFetchMagic,
         .version = kFetchVersion,
         .type = static_cast<std::uint16_t>(message.type),
@@ -245,7 +245,7 @@ Result<EncodedFetch> encode_fetch(const FetchMessage& message) {
 
 Result<FetchMessage> decode_fetch(std::span<const std::byte> data, std::vector<Fd> fds) {
     Reader reader(data);
-    WireHeader header{};
+    FetchHeader header{};
     THAW_CHECK(reader.number(header));
     if (header.magic != kFetchMagic) return fail(EBADMSG, "fetch message: wrong magic number");
     if (header.version != kFetchVersion)

@@ -12,14 +12,14 @@ namespace thaw::protocol {
 
 namespace {
 
-struct WireHeader {
+struct RootfsHeader {
     std::uint32_t magic;
     std::uint16_t version;
     std::uint16_t type;
     std::uint32_t size; // of the whole message
     std::uint32_t fd_count;
 };
-static_assert(sizeof(WireHeader) == 16);
+static_assert(sizeof(RootfsHeader) == 16);
 
 constexpr std::uint32_t kHasMemory = 1U << 0;
 constexpr std::uint32_t kHasDisk = 1U << 1;
@@ -59,10 +59,10 @@ RootfsMessage build(
     RootfsType type, std::initializer_list<std::span<const std::byte>> parts, std::vector<int> fds
 ) {
     RootfsMessage message;
-    std::size_t size = sizeof(WireHeader);
+    std::size_t size = sizeof(RootfsHeader);
     for (const auto part : parts)
         size += part.size();
-    const WireHeader header{
+    const RootfsHeader header{
         .magic = kRootfsMagic,
         .version = kRootfsVersion,
         .type = static_cast<std::uint16_t>(type),
@@ -78,7 +78,7 @@ RootfsMessage build(
 }
 
 Result<RootfsType> check_header(std::span<const std::byte> data, const std::vector<Fd>& fds) {
-    WireHeader header{};
+    RootfsHeader header{};
     if (data.size() < sizeof header) return fail(EBADMSG, "rootfs message is too short");
     std::memcpy(&header, data.data(), sizeof header);
     if (header.magic != kRootfsMagic) return fail(EBADMSG, "rootfs message: bad magic");
@@ -121,7 +121,7 @@ Error decode_failure(std::span<const std::byte> body) {
 Result<std::span<const std::byte>>
 reply_body(std::span<const std::byte> data, const std::vector<Fd>& fds, RootfsType wanted) {
     THAW_TRY(const auto type, check_header(data, fds));
-    const auto body = data.subspan(sizeof(WireHeader));
+    const auto body = data.subspan(sizeof(RootfsHeader));
     if (type == RootfsType::Failed) return std::unexpected(decode_failure(body));
     if (type != wanted)
         return fail(EBADMSG, "rootfs message of unexpected type {}", static_cast<int>(type));
@@ -138,7 +138,7 @@ Result<RootfsType> decode_rootfs_request(std::span<const std::byte> data, std::v
     THAW_TRY(const auto type, check_header(data, fds));
     if (type != RootfsType::Status && type != RootfsType::Point)
         return fail(EBADMSG, "rootfs request of unknown type {}", static_cast<int>(type));
-    if (data.size() != sizeof(WireHeader) || !fds.empty())
+    if (data.size() != sizeof(RootfsHeader) || !fds.empty())
         return fail(EBADMSG, "rootfs request with a body or descriptors");
     return type;
 }

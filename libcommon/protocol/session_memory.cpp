@@ -19,7 +19,7 @@ namespace thaw::protocol {
 
 namespace {
 
-constexpr int kSeals = F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
+constexpr int kSessionMemorySeals = F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
 
 std::uint64_t monotonic_ns() noexcept {
     timespec now{};
@@ -172,7 +172,7 @@ Result<SessionMemory> SessionMemory::create(const SessionInfo& given) {
     THAW_TRY(Fd fd, make_memfd());
     if (::ftruncate(fd.get(), static_cast<off_t>(size)) != 0)
         return fail_errno(errno, "size the session memory to {}", size);
-    if (::fcntl(fd.get(), F_ADD_SEALS, kSeals) != 0)
+    if (::fcntl(fd.get(), F_ADD_SEALS, kSessionMemorySeals) != 0)
         return fail_errno(errno, "seal the session memory");
     const SessionHeader header = header_of(info, size);
     // pwrite() reports a lack of memory that a store to the mapping would turn into SIGBUS.
@@ -189,7 +189,7 @@ Result<SessionMemory> SessionMemory::create(const SessionInfo& given) {
 
 Result<SessionMemory> SessionMemory::map(Fd memfd) {
     const int seals = ::fcntl(memfd.get(), F_GET_SEALS);
-    if (seals < 0 || (seals & kSeals) != kSeals)
+    if (seals < 0 || (seals & kSessionMemorySeals) != kSessionMemorySeals)
         return fail(EBADMSG, "session memory: not a sealed memfd");
     struct stat status{};
     if (::fstat(memfd.get(), &status) != 0) return fail_errno(errno, "stat the session memory");

@@ -37,7 +37,7 @@ bool is_sparse_file(const std::string& path) {
 bool is_thin(const std::string& node, int depth) {
     if (depth > kMaxDepth) return false;
     if (const auto file = read_file(node + "/loop/backing_file"))
-        return is_sparse_file(std::string(trim(*file)));
+        return is_sparse_file(std::string(thaw::trim(*file)));
     // LVM names a thin pool's device "LVM-...-tpool"; Stratis' and Docker's carry "thin".
     if (const auto uuid = read_file(node + "/dm/uuid"))
         if (uuid->find("-tpool") != std::string::npos || uuid->find("thin") != std::string::npos)

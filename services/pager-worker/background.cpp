@@ -19,7 +19,6 @@ using protocol::ReplayState;
 
 namespace {
 
-constexpr auto kRelaxed = std::memory_order_relaxed;
 ReplayReason reason_of(int code) {
     switch (code) {
     case ESTALE:

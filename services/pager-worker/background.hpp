@@ -21,6 +21,9 @@
 
 namespace thaw::worker {
 
+// What others read of the record is a figure, and orders nothing.
+inline constexpr auto kRelaxed = std::memory_order_relaxed;
+
 // Buffers for a mover, mapped on first use and given back.
 class BulkBuffers {
 public:

@@ -15,7 +15,6 @@ using protocol::ReplayState;
 
 namespace {
 
-constexpr auto kRelaxed = std::memory_order_relaxed;
 constexpr std::uint64_t kPressureInterval = 100 * kNsPerMs;
 
 } // namespace

@@ -21,7 +21,7 @@ constexpr std::size_t kReadSize = 64 << 10;
 constexpr std::size_t kMaxDescriptors = 3;
 
 template <class... Args>
-std::unexpected<Error> invalid(fmt::format_string<Args...> text, Args&&... args) {
+std::unexpected<Error> bad_handshake(fmt::format_string<Args...> text, Args&&... args) {
     return fail_named(
         pager1::error::kHandshakeInvalid, EPROTO, "{}",
         fmt::format(text, std::forward<Args>(args)...)
@@ -105,20 +105,20 @@ Result<bool> Handshake::read_part() {
     auto message = receive_message(connection_.get(), buffer, kMaxDescriptors + 1);
     if (!message) {
         if (message.error().code() == EAGAIN) return false;
-        return invalid("reading the VMM's message: {}", message.error().message());
+        return bad_handshake("reading the VMM's message: {}", message.error().message());
     }
     for (auto& fd : message->fds)
         fds_.push_back(std::move(fd));
     if (message->control_truncated || fds_.size() > kMaxDescriptors)
         return wrong_descriptors("the VMM sent too many descriptors");
     if (message->end_of_stream)
-        return invalid("the VMM closed the connection after {} bytes", text_.size());
+        return bad_handshake("the VMM closed the connection after {} bytes", text_.size());
     const std::string_view part(reinterpret_cast<const char*>(buffer.data()), message->size);
     if (text_.size() + part.size() > kMaxRegionText)
-        return invalid("the VMM's message is longer than {} bytes", kMaxRegionText);
+        return bad_handshake("the VMM's message is longer than {} bytes", kMaxRegionText);
     text_ += part;
     if (scanner_.feed(part) == ArrayScanner::State::Invalid)
-        return invalid("the VMM's message is not a JSON array");
+        return bad_handshake("the VMM's message is not a JSON array");
     return true;
 }
 

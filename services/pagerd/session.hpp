@@ -123,6 +123,8 @@ private:
     void leave_pager();
     Result<> detach();
     void drain_messages();
+    // What a call is answered that wants a VM whose memory is served.
+    std::unexpected<Error> not_serving() const;
 
     // ---- session_tracking.cpp
     struct TrackCall {

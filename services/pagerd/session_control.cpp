@@ -31,13 +31,13 @@ void answer(BusMessage& call, const Result<>& done) {
     (void)call.reply_empty(); // a caller that is gone learns nothing
 }
 
-std::unexpected<Error> not_serving(SessionState state) {
+} // namespace
+
+std::unexpected<Error> Session::not_serving() const {
     return fail_named(
-        pager1::error::kNotServing, ENOTCONN, "the session is {}", kSessionStateNames.name(state)
+        pager1::error::kNotServing, ENOTCONN, "the session is {}", kSessionStateNames.name(state_)
     );
 }
-
-} // namespace
 
 void Session::attend() {
     if (worker_) worker_->attend();
@@ -93,7 +93,7 @@ void Session::on_replay_ended(const protocol::ReplayEndedMessage& message) {
 
 void Session::quiesce(BusMessage& call) {
     if (state_ == SessionState::Complete) return answer(call, {}); // nothing is ever in flight
-    if (state_ != SessionState::Serving) return answer(call, not_serving(state_));
+    if (state_ != SessionState::Serving) return answer(call, not_serving());
     memory_.request_quiesce(true);
     attend();
     quiescing_.push_back(call);
@@ -139,7 +139,7 @@ void Session::answer_quiesced() {
 
 void Session::complete(BusMessage& call) {
     if (state_ != SessionState::Serving && state_ != SessionState::Complete)
-        return answer(call, not_serving(state_));
+        return answer(call, not_serving());
     if (state_ == SessionState::Serving) {
         memory_.request_populate(true);
         attend();

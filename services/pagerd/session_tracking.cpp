@@ -19,12 +19,6 @@ namespace {
 // Arming takes 0.1 s per 4 GiB, and a new worker may have to begin it anew.
 constexpr Microseconds kTrackTimeout = 30 * kUsecPerSec;
 
-std::unexpected<Error> not_serving(SessionState state) {
-    return fail_named(
-        pager1::error::kNotServing, ENOTCONN, "the session is {}", kSessionStateNames.name(state)
-    );
-}
-
 Error tracking_failed(const protocol::SessionState& state) {
     const auto code = static_cast<int>(state.track_errno.load(std::memory_order_relaxed));
     return {
@@ -40,7 +34,7 @@ bool Session::is_tracked() const {
 }
 
 void Session::start_tracking(BusMessage& call) {
-    if (state_ != SessionState::Serving) return call.reply_error(not_serving(state_).error());
+    if (state_ != SessionState::Serving) return call.reply_error(not_serving().error());
     if ((memory_.info().flags & protocol::kFlagRecording) != 0)
         return call.reply_error(
             Error(kErrorInvalidArgs, EINVAL, "a session records or tracks, not both")
@@ -56,7 +50,7 @@ void Session::stop_tracking(BusMessage& call) {
 }
 
 void Session::take_dirty(BusMessage& call) {
-    if (state_ != SessionState::Serving) return call.reply_error(not_serving(state_).error());
+    if (state_ != SessionState::Serving) return call.reply_error(not_serving().error());
     if (!is_tracked())
         return call.reply_error(
             Error(pager1::error::kNotTracking, ENODATA, fmt::format("{} is not tracked", name()))

@@ -18,7 +18,7 @@ namespace thaw::ctl {
 
 namespace {
 
-constexpr int kExecFailed = 127;
+constexpr int kPagerNotRun = 127;
 // Quit on one screen, colours through, chop long lines, no screen clearing, verbose prompt.
 constexpr const char* kLess = "FRSXMK";
 
@@ -54,7 +54,7 @@ bool is_installed(const std::string& program) {
         argv.push_back(const_cast<char*>(word.c_str()));
     argv.push_back(nullptr);
     execvp(argv[0], argv.data());
-    _exit(kExecFailed);
+    _exit(kPagerNotRun);
 }
 
 } // namespace
@@ -79,7 +79,7 @@ bool page_text(const std::string& text) {
     while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
     }
     (void)signal(SIGINT, old);
-    return !(WIFEXITED(status) && WEXITSTATUS(status) == kExecFailed);
+    return !(WIFEXITED(status) && WEXITSTATUS(status) == kPagerNotRun);
 }
 
 } // namespace thaw::ctl

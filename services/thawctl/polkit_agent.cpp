@@ -21,7 +21,7 @@ namespace {
 constexpr const char* kProgram = "/usr/bin/pkttyagent";
 // Registering is one call to polkit, which may have to be started first.
 constexpr int kStartLimitMs = 10000;
-constexpr int kExecFailed = 127;
+constexpr int kAgentNotRun = 127;
 
 [[noreturn]] void run_agent(int notify) {
     prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -31,7 +31,7 @@ constexpr int kExecFailed = 127;
     execl(
         kProgram, kProgram, "--notify-fd", number.c_str(), "--fallback", static_cast<char*>(nullptr)
     );
-    _exit(kExecFailed);
+    _exit(kAgentNotRun);
 }
 
 } // namespace

@@ -12,18 +12,7 @@
 #include "verbs.hpp"
 #include "with_progress.hpp"
 
-#include <filesystem>
-
 namespace thaw::ctl {
-
-namespace {
-
-std::string folder_of(const std::string& path) {
-    const auto parent = std::filesystem::path(path).parent_path();
-    return parent.empty() ? "." : parent.string();
-}
-
-} // namespace
 
 Result<int> verb_image_export_delta(const ImageArguments& arguments, const OutputOptions& options) {
     const image::Store store(arguments.root);

@@ -17,7 +17,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <filesystem>
 #include <optional>
 
 namespace thaw::ctl {
@@ -56,11 +55,6 @@ Result<> check_arguments(const RootfsArguments& arguments, const DeltaFile& file
     if (arguments.in_place && arguments.base.empty())
         return fail(EINVAL, "--in-place changes the base: name it with --base");
     return {};
-}
-
-std::string folder_of(const std::string& path) {
-    const auto parent = std::filesystem::path(path).parent_path();
-    return parent.empty() ? "." : parent.string();
 }
 
 Result<> make_disk(

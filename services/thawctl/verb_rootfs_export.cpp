@@ -16,8 +16,6 @@
 #include <fcntl.h>
 #include <sys/random.h>
 
-#include <filesystem>
-
 namespace thaw::ctl {
 
 namespace {
@@ -71,11 +69,6 @@ std::vector<delta::SourceRun> sources_of(const PointReply& point) {
         );
     }
     return sources;
-}
-
-std::string folder_of(const std::string& path) {
-    const auto parent = std::filesystem::path(path).parent_path();
-    return parent.empty() ? "." : parent.string();
 }
 
 int report(

@@ -45,7 +45,7 @@ Result<std::vector<ListedShare>> listed_shares(Client& client) {
     return shares;
 }
 
-Color color_of_level(std::string_view level) {
+Color color_of_budget(std::string_view level) {
     if (level == "normal") return Color::Good;
     if (level == "critical") return Color::Bad;
     return level.empty() ? Color::None : Color::Warning;
@@ -102,7 +102,7 @@ void add_descriptors(Fields& fields, const Properties& share) {
     auto line = fmt::format("{} used, {}", used_of(share), level);
     if (const auto left = share.number("ExhaustionUSec"); left != UINT64_MAX)
         line += fmt::format(", used up in {}", format_timespan(left));
-    fields.add("Descriptors", line, color_of_level(level));
+    fields.add("Descriptors", line, color_of_budget(level));
     fields.add("Limit", limit_line(share), share.flag("Degraded") ? Color::Warning : Color::None);
     auto handles = share.text("InodeFileHandles");
     if (const auto reason = share.text("FileHandlesReason"); !reason.empty())
@@ -231,7 +231,7 @@ Result<int> verb_share_list(const OutputOptions& options) {
             {share.name,
              share.tag,
              {share.state, color_of_share(share.state)},
-             {share.level, color_of_level(share.level)},
+             {share.level, color_of_budget(share.level)},
              found ? used_of(known) : std::string(),
              found ? memory_of(known) : std::string(),
              known.text("InodeFileHandles"),

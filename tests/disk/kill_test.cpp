@@ -15,7 +15,7 @@
 namespace thaw::test {
 namespace {
 
-constexpr unsigned kNever = 1000;
+constexpr unsigned kTooMany = 1000;
 
 class KilledReserve : public FaultyDisk {
 protected:
@@ -39,7 +39,7 @@ protected:
         unsigned deaths = 0;
         for (const auto when : {Injection::Kill::Before, Injection::Kill::After})
             for (unsigned nth = 1;; nth++) {
-                ASSERT_LT(nth, kNever);
+                ASSERT_LT(nth, kTooMany);
                 SCOPED_TRACE(fmt::format(
                     "killed {} call {}", when == Injection::Kill::Before ? "before" : "after", nth
                 ));

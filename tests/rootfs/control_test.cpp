@@ -18,13 +18,6 @@ namespace {
 using protocol::PointKind;
 using protocol::RootfsClient;
 
-constexpr std::size_t kMiB = 1 << 20;
-constexpr std::size_t kBlock = 4096;
-using Bytes = std::vector<std::byte>;
-Bytes filled(std::size_t size, int value) {
-    return Bytes(size, static_cast<std::byte>(value));
-}
-
 class Control : public ::testing::Test {
 protected:
     void start(std::vector<std::string> settings) {

@@ -14,10 +14,6 @@
 namespace thaw::rootfs::test {
 namespace {
 
-constexpr std::size_t kMiB = 1 << 20;
-constexpr std::size_t kBlock = 4096;
-using Bytes = std::vector<std::byte>;
-
 class Durable : public ::testing::Test {
 protected:
     void start() { server_.start({"durable=" + server_.path("overlay")}); }

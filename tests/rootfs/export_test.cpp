@@ -16,10 +16,7 @@
 namespace thaw::rootfs::test {
 namespace {
 
-constexpr std::size_t kMiB = 1 << 20;
-constexpr std::size_t kBlock = 4096;
 constexpr std::size_t kSize = 24 * kMiB;
-using Bytes = std::vector<std::byte>;
 
 class Export : public ::testing::Test {
 protected:

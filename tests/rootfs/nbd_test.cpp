@@ -15,13 +15,7 @@
 namespace thaw::rootfs::test {
 namespace {
 
-constexpr std::size_t kMiB = 1 << 20;
 constexpr std::uint32_t kHole = LIBNBD_STATE_HOLE | LIBNBD_STATE_ZERO;
-
-using Bytes = std::vector<std::byte>;
-Bytes filled(std::size_t size, int value) {
-    return Bytes(size, static_cast<std::byte>(value));
-}
 
 class Nbd : public ::testing::Test {
 protected:

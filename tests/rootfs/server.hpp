@@ -8,10 +8,19 @@
 
 #include <sys/types.h>
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
 namespace thaw::rootfs::test {
+
+inline constexpr std::size_t kMiB = 1 << 20;
+inline constexpr std::size_t kBlock = 4096; // of the overlay
+
+using Bytes = std::vector<std::byte>;
+inline Bytes filled(std::size_t size, int value) {
+    return Bytes(size, static_cast<std::byte>(value));
+}
 
 class Server {
 public:

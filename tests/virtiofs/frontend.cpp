@@ -94,11 +94,6 @@ constexpr std::size_t kMemory = kSlotsAt + Frontend::kSlots * 2 * Frontend::kSlo
 static_assert(Frontend::kSlots * kSlotDescriptors <= kQueueSize);
 static_assert(kQueuesAt + 2 * kQueueBytes <= kSlotsAt);
 
-template <class T>
-std::span<const std::byte> bytes_of(const T& value) {
-    return std::as_bytes(std::span(&value, 1));
-}
-
 // The rings are shared with another process: plain loads and stores of aligned words, ordered by
 // fences.
 std::uint16_t load16(const std::byte* at) {

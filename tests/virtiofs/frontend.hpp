@@ -17,6 +17,12 @@
 
 namespace thaw::virtiofs {
 
+// A value as it goes over the wire.
+template <class T>
+std::span<const std::byte> bytes_of(const T& value) {
+    return std::as_bytes(std::span(&value, 1));
+}
+
 // Indices of the queues (virtio 1.2, 5.11.2).
 enum class QueueId : std::uint32_t { HighPriority = 0, Request = 1 };
 

@@ -16,11 +16,6 @@ namespace {
 // As large as a kernel asks directories for.
 constexpr std::uint32_t kListBytes = 128 * 1024;
 
-template <class T>
-std::span<const std::byte> bytes_of(const T& value) {
-    return std::as_bytes(std::span(&value, 1));
-}
-
 // Names travel with their final NUL.
 std::string terminated(std::string_view name) {
     return std::string(name) + '\0';

@@ -35,15 +35,15 @@ class Suites:
         self.thorough = thorough
         self.deadline = deadline
         # The debug information costs a third of the time to build, -O2 a quarter against -O1 and
-        # -O1 half against -O0, headers that are parsed for each file a quarter. What is warned of
-        # depends on it: everything is built with it when there is time.
-        quick = ["-Dwerror=true", "-Dtests=true", "-Ddebug=false"]
-        optimization = "-Doptimization=1" if thorough else "-Doptimization=0"
-        self.gcc = BuildFolder("build", [*quick, optimization, "-Dprecompiled_headers=true"],
-                               second_try=second_try)
+        # -O1 half against -O0, headers that are parsed for each file half. What is warned of
+        # depends on the optimization: everything is built with it when there is time.
+        quick = ["-Dwerror=true", "-Dtests=true", "-Ddebug=false", "-Dprecompiled_headers=true",
+                 "-Dunity=on", "-Dunity_size=8"]
+        thoroughly = ["-Doptimization=1"] if thorough else ["-Doptimization=0", "-Dbenches=false"]
+        self.gcc = BuildFolder("build", [*quick, *thoroughly], second_try=second_try)
         self.sanitized = BuildFolder("build-sanitizers",
-                                     [*quick, "-Dprecompiled_headers=true", "-Dsanitizers=true",
-                                      "-Doptimization=0", "-Ddocs=false"], multiplier=5,
+                                     [*quick, "-Dsanitizers=true", "-Doptimization=0",
+                                      "-Dbenches=false", "-Ddocs=false"], multiplier=5,
                                      second_try=second_try)
         # Not built: clang-tidy needs the commands. Without the precompiled header, so that a
         # missing #include is an error.

@@ -37,18 +37,6 @@ double p99_beside(BrokerRig& rig, const Image& image, GuestProcess* neighbour, u
     return percentile(touches, 0.99);
 }
 
-std::uint64_t sum_of(const std::string& text, std::string_view key) {
-    std::uint64_t sum = 0;
-    for (std::size_t at = 0; (at = text.find(key, at)) != std::string::npos; at += key.size())
-        sum += std::strtoull(text.c_str() + text.find(':', at) + 1, nullptr, 10);
-    return sum;
-}
-
-std::uint64_t switches(pid_t pid) {
-    const std::string path = "/proc/" + std::to_string(pid) + "/status";
-    return sum_of(must(read_file(path), "status"), "ctxt_switches");
-}
-
 } // namespace
 
 json measure_fairness(const Options& options) {

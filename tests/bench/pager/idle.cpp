@@ -17,19 +17,8 @@ namespace {
 using nlohmann::json;
 
 // The sum of the numbers behind `key` in a file of "key: number" lines.
-std::uint64_t sum_of(const std::string& text, std::string_view key) {
-    std::uint64_t sum = 0;
-    for (std::size_t at = 0; (at = text.find(key, at)) != std::string::npos; at += key.size())
-        sum += std::strtoull(text.c_str() + text.find(':', at) + 1, nullptr, 10);
-    return sum;
-}
-
 std::string proc(pid_t pid, const char* file) {
     return must(read_file(fmt::format("/proc/{}/{}", pid, file)), file);
-}
-
-std::uint64_t switches(pid_t pid) {
-    return sum_of(proc(pid, "status"), "ctxt_switches");
 }
 
 } // namespace

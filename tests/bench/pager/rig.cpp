@@ -76,6 +76,17 @@ void pin(int cpu, pid_t pid) {
 
 // ---- image -----------------------------------------------------------------------------------
 
+std::uint64_t sum_of(const std::string& text, std::string_view key) {
+    std::uint64_t sum = 0;
+    for (std::size_t at = 0; (at = text.find(key, at)) != std::string::npos; at += key.size())
+        sum += std::strtoull(text.c_str() + text.find(':', at) + 1, nullptr, 10);
+    return sum;
+}
+
+std::uint64_t switches(pid_t pid) {
+    return sum_of(must(read_file(fmt::format("/proc/{}/status", pid)), "status"), "ctxt_switches");
+}
+
 Image::Image(
     std::string folder, std::uint64_t size, const std::function<bool(std::uint64_t)>& is_zero
 )

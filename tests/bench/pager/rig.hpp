@@ -37,6 +37,10 @@ inline void must(Result<> result, const char* what) {
 double median(std::vector<double> values);
 // `share` of 0.5 is the median. Sorts.
 double percentile(std::vector<std::uint64_t>& values, double share);
+// Context switches of a process so far, those it asked for and those it did not.
+std::uint64_t switches(pid_t pid);
+// The numbers behind all that begins with `key` in what the kernel writes as "key: number".
+std::uint64_t sum_of(const std::string& text, std::string_view key);
 // The calling thread, or `pid`, runs on one CPU only; -1: on all.
 void pin(int cpu, pid_t pid = 0);
 

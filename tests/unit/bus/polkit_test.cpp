@@ -14,10 +14,10 @@
 namespace thaw::test {
 namespace {
 
-constexpr const char* kName = "org.thaw.test1";
+constexpr const char* kPolkitTestName = "org.thaw.test1";
 constexpr const char* kPath = "/org/thaw/test1";
 constexpr const char* kInterface = "org.thaw.test1.Asked";
-constexpr uid_t kOtherUid = 65534; // nobody: dbus-daemon turns away whom it cannot look up
+constexpr uid_t kUnprivileged = 65534; // nobody: dbus-daemon turns away whom it cannot look up
 
 // polkit's authority, as far as its interface documents CheckAuthorization.
 struct FakePolkit {
@@ -111,7 +111,8 @@ pid_t call_as(uid_t uid, const std::string& address, bool interactive) {
     if (r >= 0) r = sd_bus_set_address(bus, address.c_str());
     if (r >= 0) r = sd_bus_set_bus_client(bus, 1);
     if (r >= 0) r = sd_bus_start(bus);
-    if (r >= 0) r = sd_bus_message_new_method_call(bus, &call, kName, kPath, kInterface, "Do");
+    if (r >= 0)
+        r = sd_bus_message_new_method_call(bus, &call, kPolkitTestName, kPath, kInterface, "Do");
     if (r >= 0) r = sd_bus_message_set_allow_interactive_authorization(call, interactive ? 1 : 0);
     if (r >= 0) r = sd_bus_call(bus, call, 0, &error, nullptr);
     if (r >= 0) _exit(kAllowed);
@@ -133,7 +134,7 @@ public:
         auto made = bus->add_object(kPath, kInterface, kAskedVtable, &asked);
         ASSERT_TRUE(made);
         object = std::move(*made);
-        ASSERT_TRUE(own(*bus, kName));
+        ASSERT_TRUE(own(*bus, kPolkitTestName));
     }
     void start_polkit() {
         polkit_bus.emplace(connect());
@@ -172,14 +173,14 @@ TEST_F(PolkitTest, RootIsNeverAsked) {
 
 TEST_F(PolkitTest, WithoutPolkitOnlyRootMay) {
     EXPECT_EQ(ask(0), kAllowed);
-    EXPECT_EQ(ask(kOtherUid), kDenied);
-    EXPECT_EQ(ask(kOtherUid, true), kDenied);
+    EXPECT_EQ(ask(kUnprivileged), kDenied);
+    EXPECT_EQ(ask(kUnprivileged, true), kDenied);
 }
 
 TEST_F(PolkitTest, AuthorizedCallerMayAndTheQuestionIsComplete) {
     start_polkit();
     fake.authorized = true;
-    EXPECT_EQ(ask(kOtherUid), kAllowed);
+    EXPECT_EQ(ask(kUnprivileged), kAllowed);
     EXPECT_EQ(fake.subject, "system-bus-name name " + asked.sender);
     EXPECT_EQ(fake.action, "org.thaw.test1.do");
     EXPECT_EQ(fake.detail, "vm=web");
@@ -189,21 +190,21 @@ TEST_F(PolkitTest, AuthorizedCallerMayAndTheQuestionIsComplete) {
 TEST_F(PolkitTest, InteractionIsAllowedOnlyWhenTheCallerSaysSo) {
     start_polkit();
     fake.authorized = true;
-    EXPECT_EQ(ask(kOtherUid, true), kAllowed);
+    EXPECT_EQ(ask(kUnprivileged, true), kAllowed);
     EXPECT_EQ(fake.flags, 1U);
 }
 
 TEST_F(PolkitTest, RefusalAndChallenge) {
     start_polkit();
-    EXPECT_EQ(ask(kOtherUid), kDenied);
+    EXPECT_EQ(ask(kUnprivileged), kDenied);
     fake.challenge = true;
-    EXPECT_EQ(ask(kOtherUid), kNeedsAuthentication);
+    EXPECT_EQ(ask(kUnprivileged), kNeedsAuthentication);
 }
 
 TEST_F(PolkitTest, PolkitThatDiesMeansNo) {
     start_polkit();
     fake.silent = true;
-    const pid_t pid = call_as(kOtherUid, daemon->address(), true);
+    const pid_t pid = call_as(kUnprivileged, daemon->address(), true);
     ASSERT_TRUE(fakes::run_until(*loop, [&] { return static_cast<bool>(fake.kept); }));
     EXPECT_EQ(asked.decided, 0U);
     fake.kept = {};
@@ -215,7 +216,7 @@ TEST_F(PolkitTest, PolkitThatDiesMeansNo) {
 TEST_F(PolkitTest, DroppedPolkitDecidesNothing) {
     start_polkit();
     fake.silent = true;
-    const pid_t pid = call_as(kOtherUid, daemon->address(), false);
+    const pid_t pid = call_as(kUnprivileged, daemon->address(), false);
     ASSERT_TRUE(fakes::run_until(*loop, [&] { return static_cast<bool>(fake.kept); }));
     polkit.reset();
     ASSERT_TRUE(fake.kept.reply("(bba{ss})", 1, 0, 0U));

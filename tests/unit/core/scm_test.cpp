@@ -30,7 +30,7 @@ std::span<const std::byte> bytes(std::string_view text) {
     return std::as_bytes(std::span(text));
 }
 
-Fd open_null() {
+Fd dev_null() {
     return open_file("/dev/null", O_RDWR).value();
 }
 
@@ -55,7 +55,7 @@ TEST(Scm, DescriptorsArriveOwnedAndCloseOnExec) {
 
 TEST(Scm, TooManyDescriptorsShowAndDoNotLeak) {
     const auto [a, b] = make_seqpacket_pair(true).value();
-    const Fd null = open_null();
+    const Fd null = dev_null();
     const std::array fds = {null.get(), null.get(), null.get(), null.get()};
     // Odd and even limits: the padding of a control message has room for one more.
     for (const std::size_t limit : {0U, 1U, 2U, 3U}) {
@@ -98,7 +98,7 @@ TEST(Scm, EndOfStreamAndClosedPeer) {
 TEST(Scm, RefusesWhatTheKernelWouldOrMustNotSee) {
     const auto [a, b] = make_seqpacket_pair(true).value();
     EXPECT_EQ(send_message(a.get(), {}).error().code(), EINVAL);
-    const Fd null = open_null();
+    const Fd null = dev_null();
     std::vector<int> many(254, null.get());
     EXPECT_EQ(send_message(a.get(), bytes("x"), many).error().code(), EINVAL);
     many.pop_back();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "level_policy.hpp"
+#include "reserve/plan.hpp"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +9,7 @@
 namespace thaw::diskguard {
 namespace {
 
-constexpr std::uint64_t kMiB = 1 << 20;
+using reserve::kMiB;
 constexpr std::uint64_t kGiB = 1 << 30;
 constexpr std::uint64_t kMargin = 25;
 // The defaults' shape: 10 % and 10 GiB, 5 % and 2 GiB, 1 % and 256 MiB.

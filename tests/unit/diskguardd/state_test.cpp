@@ -6,7 +6,7 @@
 namespace thaw::diskguard {
 namespace {
 
-constexpr std::uint64_t kMiB = reserve::kMiB;
+using reserve::kMiB;
 
 reserve::Measurement measurement(std::uint64_t available, unsigned held, unsigned planned = 8) {
     reserve::Measurement measured;

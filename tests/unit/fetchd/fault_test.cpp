@@ -76,21 +76,20 @@ TEST_F(FetchTest, AnotherRangeThanAskedForIsRefused) {
 }
 
 TEST_F(FetchTest, AnObjectThatIsReplacedIsNeverMixed) {
-    // The first try ends in the middle; by the second the object is another one.
+    // The first tries end in the middle; by the second, or the third, the object is another one.
     auto request = whole(web_->proxied("/object"));
-    web_->spoil({.kind = "short", .count = 1, .after = 1 << 20});
+    web_->spoil({.kind = "short", .count = 2, .after = 1 << 20});
+    serve("/object.new", noise(kSize, 2));
+    // nginx's ETag knows whole seconds only.
+    const auto later = std::filesystem::file_time_type::clock::now() + 10s;
+    std::filesystem::last_write_time(web_->www("/object.new"), later);
     std::optional<FetchEnd> got;
     bool replaced = false;
     const auto id = client_->fetch(
         request,
         [&](std::uint64_t) {
-            if (!std::exchange(replaced, true)) {
-                serve("/object.new", noise(kSize, 2));
-                // nginx's ETag knows whole seconds only.
-                const auto later = std::filesystem::file_time_type::clock::now() + 10s;
-                std::filesystem::last_write_time(web_->www("/object.new"), later);
+            if (!std::exchange(replaced, true))
                 std::filesystem::rename(web_->www("/object.new"), web_->www("/object"));
-            }
         },
         [&](FetchEnd end) { got = std::move(end); }
     );
@@ -98,7 +97,7 @@ TEST_F(FetchTest, AnObjectThatIsReplacedIsNeverMixed) {
     ASSERT_TRUE(fakes::run_until(*loop_, [&] { return got.has_value(); }));
     EXPECT_TRUE(replaced);
     EXPECT_EQ(name(*got), kChanged) << text(*got);
-    EXPECT_EQ(got->tries, 2U);
+    EXPECT_GE(got->tries, 2U);
     expect_only_good_bytes(*got);
     EXPECT_NE(log().find("THAW_ERROR=org.thaw.pager1.Error.SourceChanged"), std::string::npos)
         << log();

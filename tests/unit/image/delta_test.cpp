@@ -22,7 +22,7 @@ using delta::DeltaFile;
 using testing::kMemorySize;
 using testing::sample_memory;
 
-constexpr std::uint64_t kPages = kMemorySize / kPageSize4K;
+constexpr std::uint64_t kDeltaPages = kMemorySize / kPageSize4K;
 
 class ImageDelta : public testing::StoreTest {
 protected:
@@ -40,7 +40,7 @@ protected:
         auto from = source();
         from.base = base;
         from.present = present_;
-        present_ = PageBitmap(kPages);
+        present_ = PageBitmap(kDeltaPages);
         auto manifest = store_.import(name, from, {});
         EXPECT_TRUE(manifest) << manifest.error().message();
         return *manifest;
@@ -72,14 +72,14 @@ protected:
         EXPECT_TRUE(verified) << verified.error().message();
     }
     std::string memory_;
-    PageBitmap present_{kPages};
+    PageBitmap present_{kDeltaPages};
 };
 
 TEST_F(ImageDelta, ComesBackAsTheImageItWas) {
     change(0, 'a');
     change(1, '\0');
     change(700, 'b'); // zero in the base
-    change(kPages - 1, 'c');
+    change(kDeltaPages - 1, 'c');
     const Manifest made = make("diff", "base");
     const std::string state = get(in_image("diff", "vmstate"));
     const auto file = save("diff");

@@ -13,7 +13,7 @@
 namespace thaw::image {
 namespace {
 
-constexpr std::uint64_t kPages = 200;
+constexpr std::uint64_t kLayeredPages = 200;
 
 ImageId id_of(std::uint8_t number) {
     ImageId id{};
@@ -21,7 +21,8 @@ ImageId id_of(std::uint8_t number) {
     return id;
 }
 
-PageBitmap pages_of(std::initializer_list<std::uint64_t> pages, std::uint64_t count = kPages) {
+PageBitmap
+pages_of(std::initializer_list<std::uint64_t> pages, std::uint64_t count = kLayeredPages) {
     PageBitmap bitmap(count);
     for (const auto page : pages)
         bitmap.set(page);
@@ -89,7 +90,7 @@ TEST(Layers, SayWhichImageHasAPage) {
     EXPECT_EQ(table->layer_count(), 2U);
     EXPECT_EQ(table->ids()[1], id_of(1));
     EXPECT_EQ(table->own_pages(), 5U);
-    for (std::uint64_t page = 0; page < kPages; ++page)
+    for (std::uint64_t page = 0; page < kLayeredPages; ++page)
         EXPECT_EQ(table->find(page).layer, page < 3 || page == 64 || page == 199 ? 0U : 1U) << page;
     EXPECT_EQ(table->find(1).pages, 2U);
     EXPECT_EQ(table->find(3).pages, 61U);
@@ -105,7 +106,7 @@ TEST(Layers, AreLaidOverEachOther) {
     ASSERT_TRUE(table) << table.error().message();
     ASSERT_EQ(table->layer_count(), 3U);
     EXPECT_EQ(table->ids()[2], id_of(1));
-    for (std::uint64_t page = 0; page < kPages; ++page) {
+    for (std::uint64_t page = 0; page < kLayeredPages; ++page) {
         const std::size_t layer = page == 1 || page == 100 ? 0 : 1 + lower->find(page).layer;
         EXPECT_EQ(table->find(page).layer, layer) << page;
     }
@@ -116,12 +117,12 @@ TEST(Layers, MayHoldNothingOrEverything) {
         load(build_layers(id_of(2), id_of(1), nullptr, pages_of({})).value(), id_of(2));
     ASSERT_TRUE(none);
     EXPECT_EQ(none->own_pages(), 0U);
-    PageBitmap all(kPages);
-    for (std::uint64_t page = 0; page < kPages; ++page)
+    PageBitmap all(kLayeredPages);
+    for (std::uint64_t page = 0; page < kLayeredPages; ++page)
         all.set(page);
     const auto every = load(build_layers(id_of(2), id_of(1), nullptr, all).value(), id_of(2));
     ASSERT_TRUE(every);
-    EXPECT_EQ(every->own_pages(), kPages);
+    EXPECT_EQ(every->own_pages(), kLayeredPages);
     EXPECT_EQ(every->layer_count(), 2U);
 }
 
@@ -174,7 +175,7 @@ TEST(Layers, AreRefusedWhenTheyDoNotHoldTogether) {
     };
     const auto tried = [](const std::function<void(Parts&)>& change) {
         Parts parts{
-            {.id = id_of(2), .page_count = kPages, .layer_count = 2},
+            {.id = id_of(2), .page_count = kLayeredPages, .layer_count = 2},
             {id_of(2), id_of(1)},
             {{0, 0}, {5, 1}, {50, 0}}
         };
@@ -196,7 +197,7 @@ TEST(Layers, AreRefusedWhenTheyDoNotHoldTogether) {
     EXPECT_FALSE(tried([](Parts& p) { p.runs[1].layer = 2; })) << "unknown layer";
     EXPECT_FALSE(tried([](Parts& p) { p.runs[1].layer = 0; })) << "two runs that are one";
     EXPECT_FALSE(tried([](Parts& p) { p.runs[2].first_page = 5; })) << "empty run";
-    EXPECT_FALSE(tried([](Parts& p) { p.runs[2].first_page = kPages; })) << "beyond the end";
+    EXPECT_FALSE(tried([](Parts& p) { p.runs[2].first_page = kLayeredPages; })) << "beyond the end";
     EXPECT_FALSE(tried([](Parts& p) { p.runs.clear(); })) << "no runs";
     EXPECT_FALSE(tried([](Parts& p) { p.ids[1] = p.ids[0]; })) << "its own base";
     EXPECT_FALSE(tried([](Parts& p) { p.ids[0] = id_of(9); })) << "foreign first id";

@@ -13,17 +13,14 @@ using protocol::ReplayReason;
 using protocol::ReplayState;
 using std::chrono::milliseconds;
 
-constexpr std::uint64_t kSize = kReplaySize;
-constexpr std::uint64_t kPages = kReplayPages;
-
 class Ahead : public ReplayTest {};
 INSTANTIATE_TEST_SUITE_P(Engines, Ahead, ::testing::Values(THAW_TEST_ENGINES));
 
 // ---- recording -------------------------------------------------------------------------------
 
 TEST_P(Ahead, ARecordingNotesEachFirstTouchInOrder) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize, .split = 3 << 20});
+    const TestImage image(kReplaySize);
+    const Guest guest({.size = kReplaySize, .split = 3 << 20});
     Broker broker(image, guest, options(Fd(), protocol::kFlagRecording));
     auto worker = broker.start_ready();
     std::vector<std::uint32_t> touched;
@@ -49,9 +46,9 @@ TEST_P(Ahead, ARecordingNotesEachFirstTouchInOrder) {
 // ---- Complete and Quiesce --------------------------------------------------------------------
 
 TEST_P(Ahead, CompleteBringsEveryPageIn) {
-    const TestImage image(kSize);
+    const TestImage image(kReplaySize);
     for (const std::uint32_t unchecked : {0U, protocol::kFlagUnchecked}) {
-        const Guest guest({.size = kSize, .split = 5 << 20});
+        const Guest guest({.size = kReplaySize, .split = 5 << 20});
         Broker broker(image, guest, options(Fd(), unchecked));
         auto worker = broker.start_ready();
         guest.remove(40, 10);
@@ -66,11 +63,11 @@ TEST_P(Ahead, CompleteBringsEveryPageIn) {
                              << broker.state().populate_done;
         for (const auto& region : guest.regions())
             EXPECT_TRUE(broker.memory().is_covered(region));
-        EXPECT_EQ(broker.state().populate_done, kSize);
+        EXPECT_EQ(broker.state().populate_done, kReplaySize);
         EXPECT_GT(broker.counters().last_page_ns, 0U);
         const auto faults = broker.counters().faults.load();
         std::uint64_t wrong = 0;
-        for (std::uint64_t page = 0; page < kPages; ++page) {
+        for (std::uint64_t page = 0; page < kReplayPages; ++page) {
             if (page >= 40 && page < 50) continue;
             wrong += TestImage::matches(guest.address(page), page) ? 0 : 1;
         }
@@ -86,20 +83,20 @@ TEST_P(Ahead, CompleteBringsEveryPageIn) {
 }
 
 TEST_P(Ahead, CompleteWithPagesFreedAllTheWhile) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kReplaySize);
+    const Guest guest({.size = kReplaySize});
     Broker broker(image, guest, options(image.working_set(scattered())));
     broker.memory().request_populate(true);
     auto worker = broker.start_ready();
-    std::vector<bool> removed(kPages);
-    for (std::uint64_t page = 1; page + 2 < kPages; page += 37) {
+    std::vector<bool> removed(kReplayPages);
+    for (std::uint64_t page = 1; page + 2 < kReplayPages; page += 37) {
         guest.remove(page, 2);
         removed[page] = removed[page + 1] = true;
     }
     ASSERT_TRUE(worker.receive(ControlType::Complete));
     EXPECT_TRUE(broker.memory().is_covered(guest.regions().front()));
     std::uint64_t wrong = 0;
-    for (std::uint64_t page = 0; page < kPages; ++page)
+    for (std::uint64_t page = 0; page < kReplayPages; ++page)
         wrong +=
             (removed[page] ? guest.is_zero(page) : TestImage::matches(guest.address(page), page))
                 ? 0
@@ -108,8 +105,8 @@ TEST_P(Ahead, CompleteWithPagesFreedAllTheWhile) {
 }
 
 TEST_P(Ahead, CompleteFailsByNameWhenAPageCannotBeRead) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kReplaySize);
+    const Guest guest({.size = kReplaySize});
     image.flip(2000);
     Broker broker(image, guest, options(Fd(), 0));
     broker.memory().request_populate(true);
@@ -126,8 +123,8 @@ TEST_P(Ahead, CompleteFailsByNameWhenAPageCannotBeRead) {
 }
 
 TEST_P(Ahead, QuiesceIsABarrier) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kReplaySize);
+    const Guest guest({.size = kReplaySize});
     Broker broker(image, guest, options(image.working_set(scattered()), 0));
     broker.memory().set_prefetch({.enabled = true, .rate = 10 << 20});
     auto worker = broker.start_ready();

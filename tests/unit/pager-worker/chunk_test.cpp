@@ -28,8 +28,8 @@ using protocol::kChunkPages;
 using protocol::kChunkSize;
 using std::chrono::milliseconds;
 
-constexpr std::uint64_t kSize = 14 << 20; // the last chunk is half of one
-constexpr std::uint64_t kPages = kSize / kPage;
+constexpr std::uint64_t kChunkedSize = 14 << 20; // the last chunk is half of one
+constexpr std::uint64_t kChunkedPages = kChunkedSize / kPage;
 constexpr std::uint64_t kChunks = 4;
 
 // The broker's side of the cache.
@@ -121,7 +121,7 @@ private:
 class Chunks : public ::testing::TestWithParam<const char*> {
 protected:
     static std::uint64_t wrong_pages(const Guest& guest, std::uint64_t seed) {
-        std::vector<std::uint64_t> order(kPages);
+        std::vector<std::uint64_t> order(kChunkedPages);
         std::iota(order.begin(), order.end(), 0);
         std::shuffle(order.begin(), order.end(), std::mt19937_64(seed));
         return static_cast<std::uint64_t>(std::ranges::count_if(order, [&](std::uint64_t page) {
@@ -129,13 +129,13 @@ protected:
         }));
     }
     HangGuard guard_{60};
-    TestImage image_{kSize};
+    TestImage image_{kChunkedSize};
     Cache cache_{image_};
 };
 INSTANTIATE_TEST_SUITE_P(Engines, Chunks, ::testing::Values(THAW_TEST_ENGINES));
 
 TEST_P(Chunks, ArePagesOnceTheyHaveLanded) {
-    const Guest guest({.size = kSize, .split = 6 << 20});
+    const Guest guest({.size = kChunkedSize, .split = 6 << 20});
     Broker broker(image_, guest, cache_.options(GetParam()));
     auto worker = broker.start_ready();
     std::atomic<unsigned> asked = 0;
@@ -150,7 +150,7 @@ TEST_P(Chunks, ArePagesOnceTheyHaveLanded) {
 }
 
 TEST_P(Chunks, AreServedWhileTheRestIsStillOnItsWay) {
-    const Guest guest({.size = kSize});
+    const Guest guest({.size = kChunkedSize});
     Broker broker(image_, guest, cache_.options(GetParam()));
     auto worker = broker.start_ready();
     std::thread first([&] { EXPECT_TRUE(TestImage::matches(guest.address(1030), 1030)); });
@@ -184,7 +184,7 @@ TEST_P(Chunks, MayBeTakenAwayWhileTheyAreRead) {
     std::uint64_t taken = 0;
     std::uint64_t refused = 0;
     for (unsigned round = 0; round < 4; ++round) {
-        const Guest guest({.size = kSize});
+        const Guest guest({.size = kChunkedSize});
         Broker broker(image_, guest, cache_.options(GetParam()));
         broker.memory().request_populate(true);
         std::atomic<bool> stop = false;
@@ -216,7 +216,7 @@ TEST_P(Chunks, MayBeTakenAwayWhileTheyAreRead) {
 }
 
 TEST_P(Chunks, AreAskedForAgainWhenTheAnswerIsLost) {
-    const Guest guest({.size = kSize});
+    const Guest guest({.size = kChunkedSize});
     Broker broker(image_, guest, cache_.options(GetParam()));
     auto worker = broker.start_ready();
     std::thread toucher([&] { EXPECT_TRUE(TestImage::matches(guest.address(5), 5)); });
@@ -233,7 +233,7 @@ TEST_P(Chunks, AreAskedForAgainWhenTheAnswerIsLost) {
 }
 
 TEST_P(Chunks, ThatFailedAreTriedAgainAndGivenUpByPolicy) {
-    const Guest guest({.size = kSize});
+    const Guest guest({.size = kChunkedSize});
     Broker broker(image_, guest, cache_.options(GetParam()));
     auto worker = broker.start_ready();
     std::thread toucher([&] { EXPECT_TRUE(TestImage::matches(guest.address(5), 5)); });
@@ -265,7 +265,7 @@ TEST_P(Chunks, ThatFailedAreTriedAgainAndGivenUpByPolicy) {
 }
 
 TEST_P(Chunks, AreAllFetchedByComplete) {
-    const Guest guest({.size = kSize, .split = 6 << 20});
+    const Guest guest({.size = kChunkedSize, .split = 6 << 20});
     Broker broker(image_, guest, cache_.options(GetParam()));
     broker.memory().request_populate(true);
     auto worker = broker.start_ready();
@@ -282,7 +282,7 @@ TEST_P(Chunks, AreAllFetchedByComplete) {
 }
 
 TEST_P(Chunks, AreWantedAgainByTheNextWorker) {
-    const Guest guest({.size = kSize});
+    const Guest guest({.size = kChunkedSize});
     Broker broker(image_, guest, cache_.options(GetParam()));
     auto worker = broker.start_ready();
     std::thread toucher([&] { EXPECT_TRUE(TestImage::matches(guest.address(5), 5)); });
@@ -296,9 +296,9 @@ TEST_P(Chunks, AreWantedAgainByTheNextWorker) {
 }
 
 TEST_P(Chunks, OfAnotherImageAreRefused) {
-    const TestImage other(kSize * 2);
+    const TestImage other(kChunkedSize * 2);
     const Cache foreign(other);
-    const Guest guest({.size = kSize});
+    const Guest guest({.size = kChunkedSize});
     auto options = cache_.options(GetParam());
     options.chunk_map = foreign.options(GetParam()).chunk_map.duplicate().value();
     Broker broker(image_, guest, std::move(options));

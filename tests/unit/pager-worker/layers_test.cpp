@@ -14,8 +14,8 @@ namespace {
 using protocol::ControlType;
 using protocol::FailureReason;
 
-constexpr std::uint64_t kSize = 16 << 20;
-constexpr std::uint64_t kPages = kSize / kPage;
+constexpr std::uint64_t kLayeredSize = 16 << 20;
+constexpr std::uint64_t kLayeredPages = kLayeredSize / kPage;
 
 class Layers : public ::testing::TestWithParam<const char*> {
 protected:
@@ -27,7 +27,7 @@ protected:
     }
     static std::uint64_t wrong_pages(const Guest& guest) {
         std::uint64_t wrong = 0;
-        for (std::uint64_t page = 0; page < kPages; ++page)
+        for (std::uint64_t page = 0; page < kLayeredPages; ++page)
             wrong += TestImage::matches(guest.address(page), page) ? 0 : 1;
         return wrong;
     }
@@ -38,12 +38,12 @@ INSTANTIATE_TEST_SUITE_P(Engines, Layers, ::testing::Values(THAW_TEST_ENGINES));
 TEST_P(Layers, EachPageComesFromTheFileThatHasIt) {
     for (const unsigned bases : {1U, 3U, 7U})
         for (const std::uint32_t flags : {0U, protocol::kFlagUnchecked}) {
-            TestImage image(kSize);
+            TestImage image(kLayeredSize);
             image.lay_over(bases);
-            const Guest guest({.size = kSize, .split = 5 << 20});
+            const Guest guest({.size = kLayeredSize, .split = 5 << 20});
             Broker broker(image, guest, options(flags));
             auto worker = broker.start_ready();
-            std::vector<std::uint64_t> order(kPages);
+            std::vector<std::uint64_t> order(kLayeredPages);
             std::iota(order.begin(), order.end(), 0);
             std::shuffle(order.begin(), order.end(), std::mt19937_64(bases));
             std::uint64_t wrong = 0;
@@ -55,9 +55,9 @@ TEST_P(Layers, EachPageComesFromTheFileThatHasIt) {
 
 TEST_P(Layers, AllOfItIsLoadedByComplete) {
     for (const std::uint32_t flags : {0U, protocol::kFlagUnchecked}) {
-        TestImage image(kSize);
+        TestImage image(kLayeredSize);
         image.lay_over(3);
-        const Guest guest({.size = kSize, .split = 5 << 20});
+        const Guest guest({.size = kLayeredSize, .split = 5 << 20});
         Broker broker(image, guest, options(flags));
         broker.memory().request_populate(true);
         auto worker = broker.start_ready();
@@ -70,22 +70,22 @@ TEST_P(Layers, AllOfItIsLoadedByComplete) {
 
 // From files that are not in the page cache: read beside everything else.
 TEST_P(Layers, ColdFilesAreReadAsWell) {
-    TestImage image(kSize, "/var/tmp");
+    TestImage image(kLayeredSize, "/var/tmp");
     image.lay_over(2);
     image.cool();
-    const Guest guest({.size = kSize});
+    const Guest guest({.size = kLayeredSize});
     Broker broker(image, guest, options());
     auto worker = broker.start_ready();
     EXPECT_EQ(wrong_pages(guest), 0U);
 }
 
 TEST_P(Layers, ARottenPageOfABaseIsNotServed) {
-    TestImage image(kSize);
+    TestImage image(kLayeredSize);
     image.lay_over(2);
     const std::uint64_t page = 31; // of the second base
     ASSERT_EQ(image.layer_of(page), 1U);
     image.flip(page);
-    const Guest guest({.size = kSize});
+    const Guest guest({.size = kLayeredSize});
     Broker broker(image, guest, options());
     auto worker = broker.start_ready();
     broker.memory().request_populate(true);
@@ -101,11 +101,11 @@ TEST_P(Layers, ARottenPageOfABaseIsNotServed) {
 }
 
 TEST_P(Layers, FilesThatDoNotBelongTogetherAreRefused) {
-    TestImage image(kSize);
+    TestImage image(kLayeredSize);
     image.lay_over(2);
-    TestImage other(kSize);
+    TestImage other(kLayeredSize);
     other.lay_over(1);
-    const Guest guest({.size = kSize});
+    const Guest guest({.size = kLayeredSize});
     for (const bool foreign_table : {true, false}) {
         auto with = options();
         if (foreign_table)
@@ -124,13 +124,13 @@ TEST_P(Layers, FilesThatDoNotBelongTogetherAreRefused) {
 
 // Replay, demand and what comes behind it, all of it from several files.
 TEST_P(Layers, AWorkingSetIsReplayedOverThem) {
-    TestImage image(kSize);
+    TestImage image(kLayeredSize);
     std::vector<std::uint32_t> pages;
-    for (std::uint32_t page = 0; page < kPages; page += 5)
+    for (std::uint32_t page = 0; page < kLayeredPages; page += 5)
         pages.push_back(page);
     auto working_set = image.working_set(pages);
     image.lay_over(3);
-    const Guest guest({.size = kSize});
+    const Guest guest({.size = kLayeredSize});
     auto with = options(protocol::kFlagPrefetch);
     with.working_set = std::move(working_set);
     Broker broker(image, guest, std::move(with));

@@ -20,7 +20,7 @@ using protocol::FailureReason;
 using protocol::LossPolicy;
 using std::chrono::milliseconds;
 
-constexpr std::uint64_t kSize = 4 << 20;
+constexpr std::uint64_t kLossSize = 4 << 20;
 
 class Loss : public ::testing::TestWithParam<const char*> {
 protected:
@@ -61,8 +61,8 @@ Result<protocol::FailedMessage> next_failure(const WorkerProcess& worker) {
 }
 
 TEST_P(Loss, DamagedPageStaysParkedUnderStop) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kLossSize);
+    const Guest guest({.size = kLossSize});
     image.flip(33);
     Broker broker(image, guest, options(LossPolicy::Stop));
     auto worker = broker.start_ready();
@@ -92,8 +92,8 @@ TEST_P(Loss, DamagedPageStaysParkedUnderStop) {
 }
 
 TEST_P(Loss, ASourceThatComesBackInTimeIsNoLoss) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kLossSize);
+    const Guest guest({.size = kLossSize});
     image.flip(40);
     Broker broker(image, guest, options(LossPolicy::Stop));
     auto worker = broker.start_ready();
@@ -113,8 +113,8 @@ bool can_poison(const Guest& guest) {
 sigjmp_buf g_after_fault;
 
 TEST_P(Loss, DamagedPageIsPoisonedUnderPoison) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kLossSize);
+    const Guest guest({.size = kLossSize});
     image.flip(50);
     Broker broker(image, guest, options(LossPolicy::Poison));
     auto worker = broker.start_ready();
@@ -146,15 +146,15 @@ TEST_P(Loss, DamagedPageIsPoisonedUnderPoison) {
 
 TEST_P(Loss, TruncatedFile) {
     for (const std::uint32_t flags : {0U, protocol::kFlagUnchecked}) {
-        const TestImage image(kSize);
-        const Guest guest({.size = kSize});
+        const TestImage image(kLossSize);
+        const Guest guest({.size = kLossSize});
         auto with = options(LossPolicy::Stop);
         with.flags = flags;
         Broker broker(image, guest, std::move(with));
         auto worker = broker.start_ready();
         EXPECT_TRUE(TestImage::matches(guest.address(0), 0));
-        image.truncate(kSize / 2 + 100); // the last page is there in part
-        auto toucher = std::make_unique<Toucher>(guest, kSize / kPage - 1);
+        image.truncate(kLossSize / 2 + 100); // the last page is there in part
+        auto toucher = std::make_unique<Toucher>(guest, kLossSize / kPage - 1);
         const auto failure = next_failure(worker);
         ASSERT_TRUE(failure) << failure.error().message();
         EXPECT_EQ(failure->reason, FailureReason::SourceTruncated);
@@ -162,7 +162,7 @@ TEST_P(Loss, TruncatedFile) {
         EXPECT_FALSE(toucher->is_done());
         worker.kill();
         // Lets the thread go: the page becomes one of the guest's own, behind the pager's back.
-        image.truncate(kSize);
+        image.truncate(kLossSize);
         with = options(LossPolicy::Stop);
         with.with_map = false;
         Broker release(image, guest, std::move(with));
@@ -172,8 +172,8 @@ TEST_P(Loss, TruncatedFile) {
 }
 
 TEST_P(Loss, DamagedMapIsRefused) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kLossSize);
+    const Guest guest({.size = kLossSize});
     std::byte byte{0x5a};
     // A page hash: not covered by the header's checksum but by its chunk's.
     ASSERT_EQ(::pwrite(image.map(), &byte, 1, 64 + 8 * 3), 1);
@@ -192,8 +192,8 @@ TEST_P(Loss, DamagedMapIsRefused) {
 }
 
 TEST_P(Loss, MapOfAnotherImageIsRefusedAtOnce) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kLossSize);
+    const Guest guest({.size = kLossSize});
     std::byte byte{0x77};
     ASSERT_EQ(::pwrite(image.map(), &byte, 1, 16), 1); // the image id
     Broker broker(image, guest, options(LossPolicy::Stop));

@@ -21,21 +21,18 @@ using protocol::ReplayReason;
 using protocol::ReplayState;
 using std::chrono::milliseconds;
 
-constexpr std::uint64_t kSize = kReplaySize;
-constexpr std::uint64_t kPages = kReplayPages;
-
 class Replay : public ReplayTest {
 protected:
     static std::uint64_t wrong_pages(const Guest& guest) {
-        return count_wrong_pages(guest, kPages);
+        return count_wrong_pages(guest, kReplayPages);
     }
 };
 INSTANTIATE_TEST_SUITE_P(Engines, Replay, ::testing::Values(THAW_TEST_ENGINES));
 
 TEST_P(Replay, BringsTheWorkingSetInBeforeItIsAskedFor) {
-    const TestImage image(kSize);
+    const TestImage image(kReplaySize);
     for (const std::uint32_t unchecked : {0U, protocol::kFlagUnchecked}) {
-        const Guest guest({.size = kSize, .split = 5 << 20});
+        const Guest guest({.size = kReplaySize, .split = 5 << 20});
         const auto pages = scattered();
         Broker broker(
             image, guest, options(image.working_set(pages), protocol::kFlagPrefetch | unchecked)
@@ -54,14 +51,15 @@ TEST_P(Replay, BringsTheWorkingSetInBeforeItIsAskedFor) {
         EXPECT_EQ(wrong_pages(guest), 0U);
         const auto& counters = broker.counters(); // the guest runs on before the worker has counted
         EXPECT_TRUE(eventually([&] {
-            return counters.bytes_replay + counters.bytes_demand + counters.bytes_zero == kSize;
+            return counters.bytes_replay + counters.bytes_demand + counters.bytes_zero ==
+                   kReplaySize;
         }));
     }
 }
 
 TEST_P(Replay, YieldsToTheGuest) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kReplaySize);
+    const Guest guest({.size = kReplaySize});
     const auto pages = scattered();
     Broker broker(image, guest, options(image.working_set(pages)));
     auto worker = broker.start();
@@ -73,10 +71,10 @@ TEST_P(Replay, YieldsToTheGuest) {
 
 // With pages freed all the while: what the guest gave back must not come back.
 TEST_P(Replay, RemovedPagesAreLeftAlone) {
-    const TestImage image(kSize);
+    const TestImage image(kReplaySize);
     const auto pages = scattered();
     for (int round = 0; round < 5; ++round) {
-        const Guest guest({.size = kSize});
+        const Guest guest({.size = kReplaySize});
         Broker broker(image, guest, options(image.working_set(pages)));
         auto worker = broker.start_ready();
         std::uint64_t resurrected = 0;
@@ -96,11 +94,11 @@ TEST_P(Replay, RemovedPagesAreLeftAlone) {
 }
 
 TEST_P(Replay, ABadFileIsRefusedByNameAndTheGuestRunsOn) {
-    const TestImage image(kSize);
+    const TestImage image(kReplaySize);
     const auto change = [&](auto edit) {
         Fd file = image.working_set(scattered());
         image::WorkingSetTable table =
-            image::load_working_set(file.get(), image.id(), kPages).value();
+            image::load_working_set(file.get(), image.id(), kReplayPages).value();
         edit(table);
         table.header.checksum = image::working_set_checksum(table);
         EXPECT_EQ(::pwrite(file.get(), &table.header, sizeof table.header, 0), 128);
@@ -118,7 +116,7 @@ TEST_P(Replay, ABadFileIsRefusedByNameAndTheGuestRunsOn) {
         {change([](auto& t) { t.header.map_checksum ^= 1; }), ReplayReason::ForeignImage}
     );
     cases.push_back(
-        {change([](auto& t) { t.runs[9].first_page = kPages; }), ReplayReason::OutOfRange}
+        {change([](auto& t) { t.runs[9].first_page = kReplayPages; }), ReplayReason::OutOfRange}
     );
     cases.push_back({change([](auto& t) { t.header.version = 9; }), ReplayReason::UnknownVersion});
     cases.push_back({change([](auto& t) { t.runs[9] = t.runs[10]; }), ReplayReason::Damaged});
@@ -127,7 +125,7 @@ TEST_P(Replay, ABadFileIsRefusedByNameAndTheGuestRunsOn) {
     ASSERT_EQ(::ftruncate(cut.get(), 8192), 0);
     cases.push_back({std::move(cut), ReplayReason::Damaged});
     for (Case& bad : cases) {
-        const Guest guest({.size = kSize});
+        const Guest guest({.size = kReplaySize});
         Broker broker(image, guest, options(std::move(bad.file)));
         auto worker = broker.start_ready();
         expect_replay_end(worker, ReplayState::Refused, bad.reason);
@@ -139,10 +137,10 @@ TEST_P(Replay, ABadFileIsRefusedByNameAndTheGuestRunsOn) {
 }
 
 TEST_P(Replay, RottenBytesAreNotInstalled) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kReplaySize);
+    const Guest guest({.size = kReplaySize});
     Fd file = image.working_set(scattered());
-    const auto table = image::load_working_set(file.get(), image.id(), kPages).value();
+    const auto table = image::load_working_set(file.get(), image.id(), kReplayPages).value();
     const auto at = static_cast<off_t>(table.header.data_offset + 70 * kPage + 11);
     std::byte byte{};
     ASSERT_EQ(::pread(file.get(), &byte, 1, at), 1);
@@ -156,8 +154,8 @@ TEST_P(Replay, RottenBytesAreNotInstalled) {
 }
 
 TEST_P(Replay, StaysWithinItsBudget) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kReplaySize);
+    const Guest guest({.size = kReplaySize});
     Broker broker(image, guest, options(image.working_set(scattered()), 0));
     broker.memory().set_prefetch({.enabled = true, .replay_budget = 1 << 20});
     auto worker = broker.start_ready();
@@ -167,8 +165,8 @@ TEST_P(Replay, StaysWithinItsBudget) {
 }
 
 TEST_P(Replay, KeepsToItsRate) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kReplaySize);
+    const Guest guest({.size = kReplaySize});
     Broker broker(image, guest, options(image.working_set(scattered()), 0));
     broker.memory().set_prefetch({.enabled = true, .rate = 20 << 20}); // 6 MiB: 0.3 s
     const auto before = std::chrono::steady_clock::now();
@@ -178,8 +176,8 @@ TEST_P(Replay, KeepsToItsRate) {
 }
 
 TEST_P(Replay, IsSwitchedAtRunTime) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kReplaySize);
+    const Guest guest({.size = kReplaySize});
     Broker broker(image, guest, options(image.working_set(scattered()), 0));
     auto worker = broker.start_ready();
     EXPECT_FALSE(worker.receive(ControlType::ReplayEnded, milliseconds(100)));
@@ -211,8 +209,8 @@ TEST_P(Replay, PausesUnderPressure) {
         );
     };
     say("31.42");
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kReplaySize);
+    const Guest guest({.size = kReplaySize});
     auto with = options(image.working_set(scattered()), 0);
     with.pressure_directory = folder.path();
     Broker broker(image, guest, std::move(with));
@@ -228,8 +226,8 @@ TEST_P(Replay, PausesUnderPressure) {
 }
 
 TEST_P(Replay, AWorkerThatTakesOverGoesOn) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kReplaySize);
+    const Guest guest({.size = kReplaySize});
     const auto pages = scattered();
     Broker broker(image, guest, options(image.working_set(pages), 0));
     broker.memory().set_prefetch({.enabled = true, .rate = 10 << 20});

@@ -23,7 +23,7 @@
 namespace thaw::test {
 namespace {
 
-constexpr std::uint64_t kSize = 16 << 20;
+constexpr std::uint64_t kServedSize = 16 << 20;
 
 class Serve : public ::testing::TestWithParam<const char*> {
 protected:
@@ -44,8 +44,8 @@ std::uint64_t expect_all(const Guest& guest, std::uint64_t pages) {
 }
 
 TEST_P(Serve, EveryByteIsTheImages) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kServedSize);
+    const Guest guest({.size = kServedSize});
     Broker broker(image, guest, options());
     auto worker = broker.start_ready();
     EXPECT_EQ(expect_all(guest, image.pages()), 0U);
@@ -67,8 +67,8 @@ TEST_P(Serve, EveryByteIsTheImages) {
 }
 
 TEST_P(Serve, TwoRegionsInRandomOrder) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize, .split = 5 << 20});
+    const TestImage image(kServedSize);
+    const Guest guest({.size = kServedSize, .split = 5 << 20});
     Broker broker(image, guest, options());
     auto worker = broker.start_ready();
     std::mt19937_64 random(7);
@@ -80,8 +80,8 @@ TEST_P(Serve, TwoRegionsInRandomOrder) {
 }
 
 TEST_P(Serve, UncheckedFromTheMapping) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kServedSize);
+    const Guest guest({.size = kServedSize});
     auto with = options();
     with.flags = protocol::kFlagUnchecked;
     Broker broker(image, guest, std::move(with));
@@ -175,8 +175,8 @@ TEST_P(Serve, ColdFileThatEndsTooEarlyOrIsRotten) {
 }
 
 TEST_P(Serve, WithoutAMap) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kServedSize);
+    const Guest guest({.size = kServedSize});
     auto with = options();
     with.with_map = false;
     Broker broker(image, guest, std::move(with));
@@ -186,8 +186,8 @@ TEST_P(Serve, WithoutAMap) {
 }
 
 TEST_P(Serve, ManyThreadsOnTheSamePages) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kServedSize);
+    const Guest guest({.size = kServedSize});
     Broker broker(image, guest, options());
     auto worker = broker.start_ready();
     std::atomic<std::uint64_t> wrong = 0;
@@ -200,8 +200,8 @@ TEST_P(Serve, ManyThreadsOnTheSamePages) {
 }
 
 TEST_P(Serve, RemovedPagesComeBackAsZeros) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kServedSize);
+    const Guest guest({.size = kServedSize});
     Broker broker(image, guest, options());
     auto worker = broker.start_ready();
     EXPECT_TRUE(TestImage::matches(guest.address(3), 3));
@@ -246,8 +246,8 @@ TEST_P(Serve, RemovedPagesCostNoMappings) {
 }
 
 TEST_P(Serve, AFaultWhosePageIsThereByNowIsWoken) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kServedSize);
+    const Guest guest({.size = kServedSize});
     Broker broker(image, guest, options());
     auto worker = broker.start_ready();
     worker.signal(SIGSTOP);
@@ -272,8 +272,8 @@ TEST_P(Serve, AFaultWhosePageIsThereByNowIsWoken) {
 
 // What a session has read and checked counts over all its workers.
 TEST_P(Serve, CountersOfTheSourceOutliveTheWorker) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kServedSize);
+    const Guest guest({.size = kServedSize});
     Broker broker(image, guest, options());
     const auto& counters = broker.counters();
     std::uint64_t pages = 0;
@@ -288,8 +288,8 @@ TEST_P(Serve, CountersOfTheSourceOutliveTheWorker) {
 }
 
 TEST_P(Serve, RemoveAgainstTouch) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kServedSize);
+    const Guest guest({.size = kServedSize});
     Broker broker(image, guest, options());
     auto worker = broker.start_ready();
     std::atomic<bool> stop = false;
@@ -316,8 +316,8 @@ TEST_P(Serve, RemoveAgainstTouch) {
 // A removal that was read but whose caller has not run on makes every fill fail with EAGAIN, and no
 // event says when that is over.
 TEST_P(Serve, FaultsThatMeetARemovalAreParked) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kServedSize);
+    const Guest guest({.size = kServedSize});
     Broker broker(image, guest, options());
     auto worker = broker.start_ready();
     for (std::uint64_t round = 0; round < 300; ++round) {
@@ -339,8 +339,8 @@ TEST_P(Serve, FaultsThatMeetARemovalAreParked) {
 }
 
 TEST_P(Serve, EndsWithTheVmmAndIgnoresSigterm) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kServedSize);
+    const Guest guest({.size = kServedSize});
     const pid_t vmm = ::fork();
     if (vmm == 0) {
         ::pause();
@@ -367,8 +367,8 @@ TEST_P(Serve, EndsWithTheVmmAndIgnoresSigterm) {
 }
 
 TEST_P(Serve, RoundTripAndStartCost) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kServedSize);
+    const Guest guest({.size = kServedSize});
     Broker broker(image, guest, options());
     std::vector<std::int64_t> starts;
     for (int i = 0; i < 20; ++i) {

@@ -21,8 +21,8 @@ using protocol::ReplayReason;
 using protocol::ReplayState;
 using std::chrono::milliseconds;
 
-constexpr std::uint64_t kSize = 16 << 20;
-constexpr std::uint64_t kPages = kSize / kPage;
+constexpr std::uint64_t kSlowSize = 16 << 20;
+constexpr std::uint64_t kSlowPages = kSlowSize / kPage;
 constexpr std::uint64_t kChunk = 1024; // pages whose hashes stand in one list of memory.map
 
 class SlowSource : public ::testing::TestWithParam<const char*> {
@@ -54,15 +54,15 @@ protected:
 INSTANTIATE_TEST_SUITE_P(Engines, SlowSource, ::testing::Values(THAW_TEST_ENGINES));
 
 // Touches pages in a thread of its own.
-class Toucher {
+class SlowToucher {
 public:
-    Toucher(const Guest& guest, std::vector<std::uint64_t> pages)
+    SlowToucher(const Guest& guest, std::vector<std::uint64_t> pages)
         : thread_([this, &guest, pages = std::move(pages)] {
               for (const std::uint64_t page : pages)
                   wrong_ += TestImage::matches(guest.address(page), page) ? 0 : 1;
               done_ = true;
           }) {}
-    ~Toucher() { thread_.join(); }
+    ~SlowToucher() { thread_.join(); }
     bool is_done() const { return done_; }
     std::uint64_t wrong() const { return wrong_; }
 
@@ -73,11 +73,11 @@ private:
 };
 
 TEST_P(SlowSource, APageThatTakesLongHoldsUpNoOther) {
-    const TestImage image(kSize);
+    const TestImage image(kSlowSize);
     for (const std::uint32_t flags : {0U, protocol::kFlagUnchecked}) {
         const auto file = serve(image.memory());
         if (!file) return;
-        const Guest guest({.size = kSize});
+        const Guest guest({.size = kSlowSize});
         auto with = options(flags);
         with.memory = open(*file);
         Broker broker(image, guest, std::move(with));
@@ -87,13 +87,13 @@ TEST_P(SlowSource, APageThatTakesLongHoldsUpNoOther) {
         gate.end = 702 * kPage;
         gate.closed = true;
         {
-            const Toucher first(guest, {700});
-            const Toucher second(guest, {701});
+            const SlowToucher first(guest, {700});
+            const SlowToucher second(guest, {701});
             EXPECT_TRUE(waits(*file, 2)); // beside each other, too
             std::vector<std::uint64_t> others;
             for (std::uint64_t page = 0; page < 300; ++page)
                 others.push_back(page);
-            const Toucher rest(guest, others);
+            const SlowToucher rest(guest, others);
             EXPECT_TRUE(eventually([&] { return rest.is_done(); }));
             EXPECT_EQ(rest.wrong(), 0U);
             EXPECT_FALSE(first.is_done() || second.is_done());
@@ -107,19 +107,19 @@ TEST_P(SlowSource, APageThatTakesLongHoldsUpNoOther) {
 }
 
 TEST_P(SlowSource, AListOfHashesThatTakesLongHoldsUpItsChunkOnly) {
-    const TestImage image(kSize);
+    const TestImage image(kSlowSize);
     const auto file = serve(image.map());
     if (!file) return;
-    const Guest guest({.size = kSize});
+    const Guest guest({.size = kSlowSize});
     auto with = options();
     with.map = open(*file);
     Broker broker(image, guest, std::move(with));
     auto worker = broker.start_ready();
     EXPECT_TRUE(TestImage::matches(guest.address(kChunk), kChunk)); // its list is known now
     file->gate().closed = true;
-    const Toucher held(guest, {5});
+    const SlowToucher held(guest, {5});
     EXPECT_TRUE(waits(*file, 1));
-    const Toucher rest(guest, {kChunk + 1, kChunk + 2, kChunk + 3, 2 * kChunk - 1});
+    const SlowToucher rest(guest, {kChunk + 1, kChunk + 2, kChunk + 3, 2 * kChunk - 1});
     EXPECT_TRUE(eventually([&] { return rest.is_done(); }));
     EXPECT_FALSE(held.is_done());
     file->gate().closed = false;
@@ -128,21 +128,21 @@ TEST_P(SlowSource, AListOfHashesThatTakesLongHoldsUpItsChunkOnly) {
 }
 
 TEST_P(SlowSource, AWorkingSetThatTakesLongHoldsUpNobody) {
-    const TestImage image(kSize);
+    const TestImage image(kSlowSize);
     std::vector<std::uint32_t> pages;
     for (std::uint32_t page = 1000; page < 1400; ++page)
         pages.push_back(page);
     const Fd packed = image.working_set(pages);
     const auto file = serve(packed.get());
     if (!file) return;
-    const Guest guest({.size = kSize});
+    const Guest guest({.size = kSlowSize});
     auto with = options(protocol::kFlagPrefetch);
     with.working_set = open(*file);
     Broker broker(image, guest, std::move(with));
     file->gate().closed = true;
     auto worker = broker.start_ready();
     EXPECT_TRUE(waits(*file, 1)); // its table
-    const Toucher rest(guest, {0, 1, 2, 17, 900, 1000});
+    const SlowToucher rest(guest, {0, 1, 2, 17, 900, 1000});
     EXPECT_TRUE(eventually([&] { return rest.is_done(); }));
     EXPECT_EQ(rest.wrong(), 0U);
     // Quiesce waits for the read and for nothing behind it.
@@ -165,11 +165,11 @@ TEST_P(SlowSource, AWorkingSetThatTakesLongHoldsUpNobody) {
 // A sector that cannot be read is retried, then treated by policy; what the guest sees is never
 // made up.
 TEST_P(SlowSource, ABadSectorIsNamedAndNeverMadeUp) {
-    const TestImage image(kSize);
+    const TestImage image(kSlowSize);
     for (const std::uint32_t flags : {0U, protocol::kFlagUnchecked}) {
         const auto file = serve(image.memory());
         if (!file) return;
-        const Guest guest({.size = kSize});
+        const Guest guest({.size = kSlowSize});
         auto with = options(flags);
         with.memory = open(*file);
         Broker broker(image, guest, std::move(with));
@@ -179,7 +179,7 @@ TEST_P(SlowSource, ABadSectorIsNamedAndNeverMadeUp) {
         gate.end = 701 * kPage;
         gate.broken = true;
         {
-            const Toucher bad(guest, {700});
+            const SlowToucher bad(guest, {700});
             const auto message = worker.receive(ControlType::Failed);
             ASSERT_TRUE(message) << message.error().message();
             EXPECT_EQ(message->failed.reason, protocol::FailureReason::SourceRead);
@@ -202,10 +202,10 @@ TEST_P(SlowSource, ABadSectorIsNamedAndNeverMadeUp) {
 
 // Without a working set a cold image is read in file order, as far as the budget goes.
 TEST_P(SlowSource, AColdImageIsReadAheadInFileOrder) {
-    const TestImage image(kSize);
+    const TestImage image(kSlowSize);
     const auto file = serve(image.memory());
     if (!file) return;
-    const Guest guest({.size = kSize});
+    const Guest guest({.size = kSlowSize});
     auto with = options();
     with.memory = open(*file);
     Broker broker(image, guest, std::move(with));
@@ -225,14 +225,14 @@ TEST_P(SlowSource, AColdImageIsReadAheadInFileOrder) {
         wrong += TestImage::is_zero(page) || TestImage::matches(guest.address(page), page) ? 0 : 1;
     EXPECT_EQ(wrong, 0U);
     EXPECT_EQ(broker.counters().faults, 0U);
-    for (std::uint64_t page = 0; page < kPages; ++page)
+    for (std::uint64_t page = 0; page < kSlowPages; ++page)
         wrong += TestImage::matches(guest.address(page), page) ? 0 : 1;
     EXPECT_EQ(wrong, 0U);
 }
 
 TEST_P(SlowSource, AnImageInMemoryIsNotReadAhead) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kSlowSize);
+    const Guest guest({.size = kSlowSize});
     Broker broker(image, guest, options());
     broker.memory().set_prefetch({.enabled = true, .sequential_budget = 4 << 20});
     auto worker = broker.start_ready();

@@ -24,7 +24,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr std::uint64_t kSize = 64 << 20;
+constexpr std::uint64_t kSurvivorSize = 64 << 20;
 
 class Survive : public ::testing::TestWithParam<const char*> {
 protected:
@@ -35,11 +35,6 @@ protected:
     }
 };
 INSTANTIATE_TEST_SUITE_P(Engines, Survive, ::testing::Values(THAW_TEST_ENGINES));
-
-unsigned kills_wanted() {
-    const char* text = std::getenv("THAW_TEST_KILLS");
-    return text == nullptr ? 200 : static_cast<unsigned>(std::strtoul(text, nullptr, 10));
-}
 
 // What one page must hold, kept by the only thread that writes or removes it.
 enum class PageState : std::uint8_t { Image, Removed, Written };
@@ -118,10 +113,10 @@ private:
 // Kills workers while three threads touch, write and free pages. `ahead`: with a working set being
 // replayed and, behind it, every page being brought in, all of it begun anew by each successor.
 void kill_workers(const char* engine, BrokerOptions with, bool ahead, unsigned bases = 0) {
-    const unsigned kills = kills_wanted();
+    const unsigned kills = kills_wanted(200);
     const HangGuard guard(60 + kills / 10);
-    TestImage image(kSize);
-    const Guest guest({.size = kSize, .split = 24 << 20});
+    TestImage image(kSurvivorSize);
+    const Guest guest({.size = kSurvivorSize, .split = 24 << 20});
     if (ahead) {
         std::vector<std::uint32_t> pages;
         for (std::uint32_t page = 0; page < image.pages(); page += page % 5 == 0 ? 1 : 4)
@@ -195,8 +190,8 @@ TEST_P(Survive, WorkersKilledWhileTheyReplay) {
 // The messages that a worker had read and not acted upon, laid into the ring by hand.
 TEST_P(Survive, ARemovalLeftInTheRingIsApplied) {
     const HangGuard guard(30);
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kSurvivorSize);
+    const Guest guest({.size = kSurvivorSize});
     Broker broker(image, guest, options());
     auto& slot = broker.memory().ring().at(37).at(11);
     struct {
@@ -222,8 +217,8 @@ TEST_P(Survive, ARemovalLeftInTheRingIsApplied) {
 // A fault whose message died with its reader: only the waking of all waiters brings it back.
 TEST_P(Survive, AFaultReadByADeadWorkerIsServed) {
     const HangGuard guard(30);
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kSurvivorSize);
+    const Guest guest({.size = kSurvivorSize});
     Broker broker(image, guest, options());
     std::atomic<bool> right = false;
     std::thread toucher([&] { right = TestImage::matches(guest.address(77), 77); });
@@ -238,8 +233,8 @@ TEST_P(Survive, AFaultReadByADeadWorkerIsServed) {
 
 TEST_P(Survive, AStoppedWorkerIsSeen) {
     const HangGuard guard(30);
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kSurvivorSize);
+    const Guest guest({.size = kSurvivorSize});
     Broker broker(image, guest, options());
     auto worker = broker.start_ready();
     EXPECT_TRUE(TestImage::matches(guest.address(1), 1));
@@ -262,8 +257,8 @@ TEST_P(Survive, AStoppedWorkerIsSeen) {
 
 TEST_P(Survive, ASecondWorkerDoesNotRead) {
     const HangGuard guard(30);
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kSurvivorSize);
+    const Guest guest({.size = kSurvivorSize});
     Broker broker(image, guest, options());
     auto worker = broker.start_ready();
     EXPECT_EQ(broker.memory().worker_lock_holder().value(), worker.pid());
@@ -319,9 +314,9 @@ bool same_file(int a, int b) {
 
 TEST_P(Survive, DialsInWhenTheBrokerDies) {
     const HangGuard guard(30);
-    TestImage image(kSize);
+    TestImage image(kSurvivorSize);
     image.lay_over(2);
-    const Guest guest({.size = kSize});
+    const Guest guest({.size = kSurvivorSize});
     ControlSocket control;
     auto with = options();
     with.control_path = control.path();
@@ -362,8 +357,8 @@ TEST_P(Survive, DialsInWhenTheBrokerDies) {
 
 TEST_P(Survive, ServesWithoutAnyBroker) {
     const HangGuard guard(30);
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kSurvivorSize);
+    const Guest guest({.size = kSurvivorSize});
     ControlSocket control;
     auto with = options();
     with.control_path = control.path();

@@ -22,8 +22,8 @@ using protocol::ControlType;
 using protocol::TrackState;
 using std::chrono::milliseconds;
 
-constexpr std::uint64_t kSize = 16 << 20;
-constexpr std::uint64_t kPages = kSize / kPage;
+constexpr std::uint64_t kTrackedSize = 16 << 20;
+constexpr std::uint64_t kTrackedPages = kTrackedSize / kPage;
 
 class Tracking : public ::testing::TestWithParam<const char*> {
 protected:
@@ -41,12 +41,12 @@ protected:
 INSTANTIATE_TEST_SUITE_P(Engines, Tracking, ::testing::Values(THAW_TEST_ENGINES));
 
 TEST_P(Tracking, NothingThatChangedIsMissing) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize, .split = 5 << 20});
+    const TestImage image(kTrackedSize);
+    const Guest guest({.size = kTrackedSize, .split = 5 << 20});
     Broker broker(image, guest, options());
     auto worker = broker.start_ready();
     expect_tracking(broker, TrackState::Armed);
-    Mutators mutators(guest, kPages, 1);
+    Mutators mutators(guest, kTrackedPages, 1);
     EXPECT_TRUE(eventually([&] { return mutators.operations() > 30'000; }));
     mutators.stop();
     const auto dirty = take_dirty(broker, worker);
@@ -58,26 +58,26 @@ TEST_P(Tracking, NothingThatChangedIsMissing) {
 
 // A superset that names everything would be right as well, and useless.
 TEST_P(Tracking, WhatIsOnlyReadStaysClean) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kTrackedSize);
+    const Guest guest({.size = kTrackedSize});
     Broker broker(image, guest, options());
     auto worker = broker.start_ready();
-    for (std::uint64_t page = 0; page < kPages; ++page)
+    for (std::uint64_t page = 0; page < kTrackedPages; ++page)
         EXPECT_TRUE(is_of_image(guest, page));
     *guest.at(1) = 7;     // present and protected
     *guest.at(100) = 7;   // the same
     guest.remove(200, 4); // reads as zeros from now on
     auto dirty = take_dirty(broker, worker);
     ASSERT_TRUE(dirty);
-    for (std::uint64_t page = 0; page < kPages; ++page) {
+    for (std::uint64_t page = 0; page < kTrackedPages; ++page) {
         const bool written = page == 1 || page == 100 || (page >= 200 && page < 204);
         EXPECT_EQ(dirty->test(page), written || TestImage::is_zero(page)) << page;
     }
 }
 
 TEST_P(Tracking, AMissingPageThatIsWrittenFirstIsNoted) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kTrackedSize);
+    const Guest guest({.size = kTrackedSize});
     Broker broker(image, guest, options());
     auto worker = broker.start_ready();
     *guest.at(5) = 7;
@@ -91,8 +91,8 @@ TEST_P(Tracking, AMissingPageThatIsWrittenFirstIsNoted) {
 
 // The kernel writes for somebody else: a read() into guest memory, as a VMM's block device does.
 TEST_P(Tracking, WhatTheKernelWritesIsNoted) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kTrackedSize);
+    const Guest guest({.size = kTrackedSize});
     Broker broker(image, guest, options());
     auto worker = broker.start_ready();
     EXPECT_TRUE(is_of_image(guest, 9));
@@ -111,22 +111,22 @@ TEST_P(Tracking, WhatTheKernelWritesIsNoted) {
 }
 
 TEST_P(Tracking, BeginsWhileTheGuestStandsStill) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize, .split = 5 << 20});
+    const TestImage image(kTrackedSize);
+    const Guest guest({.size = kTrackedSize, .split = 5 << 20});
     Broker broker(image, guest, options(false));
     auto worker = broker.start_ready();
     {
-        const Mutators before(guest, kPages, 2);
+        const Mutators before(guest, kTrackedPages, 2);
         EXPECT_TRUE(eventually([&] { return before.operations() > 10'000; }));
     }
     broker.memory().request_tracking(true);
     Broker::attend(worker);
     expect_tracking(broker, TrackState::Armed);
     // As it is now: what a whole image made in this moment would hold.
-    std::vector<std::byte> base(kSize);
-    for (std::uint64_t page = 0; page < kPages; ++page)
+    std::vector<std::byte> base(kTrackedSize);
+    for (std::uint64_t page = 0; page < kTrackedPages; ++page)
         std::memcpy(&base[page * kPage], guest.address(page), kPage);
-    Mutators after(guest, kPages, 3);
+    Mutators after(guest, kTrackedPages, 3);
     EXPECT_TRUE(eventually([&] { return after.operations() > 10'000; }));
     after.stop();
     const auto dirty = take_dirty(broker, worker);
@@ -135,33 +135,33 @@ TEST_P(Tracking, BeginsWhileTheGuestStandsStill) {
         return std::memcmp(&base[page * kPage], guest.address(page), kPage) == 0;
     };
     EXPECT_EQ(lost_pages(guest, *dirty, as_before), 0U);
-    EXPECT_LT(dirty->count(), kPages);
+    EXPECT_LT(dirty->count(), kTrackedPages);
 }
 
 TEST_P(Tracking, EndsWithoutAnybodyWaiting) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize, .split = 5 << 20});
+    const TestImage image(kTrackedSize);
+    const Guest guest({.size = kTrackedSize, .split = 5 << 20});
     Broker broker(image, guest, options());
     auto worker = broker.start_ready();
-    for (std::uint64_t page = 0; page < kPages; ++page)
+    for (std::uint64_t page = 0; page < kTrackedPages; ++page)
         static_cast<void>(*guest.at(page));
     broker.memory().request_tracking(false);
     Broker::attend(worker);
     expect_tracking(broker, TrackState::Off);
     // Nobody is there to let a writer go on, and nobody is needed.
     worker.kill();
-    for (std::uint64_t page = 0; page < kPages; ++page)
+    for (std::uint64_t page = 0; page < kTrackedPages; ++page)
         *guest.at(page) = page;
     EXPECT_EQ(broker.counters().write_faults, 0U);
 }
 
 // Fresh memory mapped over the guest's own, as old balloons do: no event tells, so proof is asked.
 TEST_P(Tracking, MemoryThatWasReplacedIsNotVouchedFor) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kTrackedSize);
+    const Guest guest({.size = kTrackedSize});
     Broker broker(image, guest, options());
     auto worker = broker.start_ready();
-    for (std::uint64_t page = 0; page < kPages; ++page)
+    for (std::uint64_t page = 0; page < kTrackedPages; ++page)
         static_cast<void>(*guest.at(page));
     ASSERT_TRUE(take_dirty(broker, worker));
     void* const fresh = ::mmap(
@@ -173,17 +173,17 @@ TEST_P(Tracking, MemoryThatWasReplacedIsNotVouchedFor) {
     EXPECT_EQ(broker.state().tracking, static_cast<std::uint32_t>(TrackState::Failed));
     EXPECT_NE(broker.state().track_errno, 0U);
     // The guest runs on, and everybody may write.
-    for (std::uint64_t page = 0; page < kPages; ++page)
+    for (std::uint64_t page = 0; page < kTrackedPages; ++page)
         *guest.at(page) = page;
 }
 
 TEST_P(Tracking, GoesOnWhileAllPagesAreLoaded) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize, .split = 5 << 20});
+    const TestImage image(kTrackedSize);
+    const Guest guest({.size = kTrackedSize, .split = 5 << 20});
     Broker broker(image, guest, options());
     broker.memory().request_populate(true);
     auto worker = broker.start_ready();
-    Mutators mutators(guest, kPages, 4);
+    Mutators mutators(guest, kTrackedPages, 4);
     EXPECT_TRUE(worker.receive(ControlType::Complete));
     mutators.stop();
     const auto dirty = take_dirty(broker, worker);
@@ -202,8 +202,8 @@ protected:
 INSTANTIATE_TEST_SUITE_P(Engines, TrackingUnavailable, ::testing::Values(THAW_TEST_ENGINES));
 
 TEST_P(TrackingUnavailable, IsSaidAndTheGuestRunsOn) {
-    const TestImage image(kSize);
-    const Guest guest({.size = kSize});
+    const TestImage image(kTrackedSize);
+    const Guest guest({.size = kTrackedSize});
     Broker broker(image, guest, options());
     auto worker = broker.start_ready();
     expect_tracking(broker, TrackState::Failed);
@@ -214,25 +214,20 @@ TEST_P(TrackingUnavailable, IsSaidAndTheGuestRunsOn) {
     EXPECT_EQ(broker.state().failure.reason, 0U);
 }
 
-unsigned kills_wanted() {
-    const char* text = std::getenv("THAW_TEST_KILLS");
-    return text == nullptr ? 60 : static_cast<unsigned>(std::strtoul(text, nullptr, 10));
-}
-
 // Bits and protection outlive each worker, also one that dies while it arms or vouches.
 TEST_P(Tracking, TrackersKilledAtRandomMoments) {
-    const unsigned kills = kills_wanted();
+    const unsigned kills = kills_wanted(60);
     const HangGuard longer(90 + kills / 5);
     std::mt19937_64 random(5);
     std::uint64_t operations = 0;
     std::uint64_t bits = 0;
     // Anew for every ten kills: with time every page would be dirty.
     for (unsigned done = 0; done < kills;) {
-        const TestImage image(kSize);
-        const Guest guest({.size = kSize, .split = 5 << 20});
+        const TestImage image(kTrackedSize);
+        const Guest guest({.size = kTrackedSize, .split = 5 << 20});
         Broker broker(image, guest, options());
         auto worker = broker.start();
-        Mutators mutators(guest, kPages, done);
+        Mutators mutators(guest, kTrackedPages, done);
         for (unsigned round = 0; round < 10; ++round, ++done) {
             std::this_thread::sleep_for(std::chrono::microseconds(random() % 3000));
             if (random() % 3 == 0) {
@@ -258,13 +253,13 @@ TEST_P(Tracking, TrackersKilledAtRandomMoments) {
 }
 
 TEST_P(Tracking, TrackersKilledWhileTheyArm) {
-    const TestImage image(kSize);
+    const TestImage image(kTrackedSize);
     std::mt19937_64 random(6);
     for (unsigned round = 0; round < 10; ++round) {
-        const Guest guest({.size = kSize});
+        const Guest guest({.size = kTrackedSize});
         Broker broker(image, guest, options(false));
         auto worker = broker.start_ready();
-        for (std::uint64_t page = 0; page < kPages; ++page)
+        for (std::uint64_t page = 0; page < kTrackedPages; ++page)
             *guest.at(page) = page + 1; // all of them present and writable
         broker.memory().request_tracking(true);
         Broker::attend(worker);
@@ -272,13 +267,13 @@ TEST_P(Tracking, TrackersKilledWhileTheyArm) {
         worker.kill();
         worker = broker.start_ready();
         expect_tracking(broker, TrackState::Armed);
-        for (std::uint64_t page = round; page < kPages; page += 7)
+        for (std::uint64_t page = round; page < kTrackedPages; page += 7)
             *guest.at(page) = 0;
         const auto dirty = take_dirty(broker, worker);
         ASSERT_TRUE(dirty);
         const auto as_before = [&](std::uint64_t page) { return *guest.at(page) == page + 1; };
         EXPECT_EQ(lost_pages(guest, *dirty, as_before), 0U);
-        EXPECT_EQ(dirty->count(), (kPages - round + 6) / 7);
+        EXPECT_EQ(dirty->count(), (kTrackedPages - round + 6) / 7);
     }
 }
 

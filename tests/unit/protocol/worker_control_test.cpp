@@ -15,7 +15,7 @@
 namespace thaw::protocol {
 namespace {
 
-Fd memfd(const char* name) {
+Fd a_memfd(const char* name) {
     return Fd(::memfd_create(name, MFD_CLOEXEC));
 }
 
@@ -32,11 +32,11 @@ std::size_t open_fds() {
 
 StartMessage a_start(bool with_map) {
     StartMessage start;
-    start.session = memfd("session");
-    start.uffd = memfd("uffd");
-    start.vmm_pidfd = memfd("pidfd");
-    start.memory = memfd("memory");
-    if (with_map) start.map = memfd("map");
+    start.session = a_memfd("session");
+    start.uffd = a_memfd("uffd");
+    start.vmm_pidfd = a_memfd("pidfd");
+    start.memory = a_memfd("memory");
+    if (with_map) start.map = a_memfd("map");
     start.spares = make_spare_sockets(3).value();
     return start;
 }
@@ -76,7 +76,7 @@ TEST_F(Channel, StartBringsEveryDescriptorInItsPlace) {
 TEST_F(Channel, MapAndWorkingSetAreToldApart) {
     for (const bool with_map : {true, false}) {
         StartMessage start = a_start(with_map);
-        start.working_set = memfd("working-set");
+        start.working_set = a_memfd("working-set");
         const auto message = pass(encode(start));
         ASSERT_TRUE(message) << message.error().message();
         EXPECT_EQ(static_cast<bool>(message->start.map), with_map);
@@ -119,7 +119,7 @@ TEST_F(Channel, AnswersOfTheWorker) {
 
 TEST_F(Channel, TheOthers) {
     HelloView hello;
-    const Fd session = memfd("session");
+    const Fd session = a_memfd("session");
     hello.session_id = {7, 7, 7};
     hello.session = hello.uffd = hello.vmm_pidfd = hello.memory = session.get();
     auto message = pass(encode(hello));
@@ -180,7 +180,7 @@ TEST(WorkerControl, HostileMessagesAreRefusedAndLeaveNoDescriptor) {
         change(data);
         std::vector<Fd> fds;
         while (fds.size() < fd_count)
-            fds.push_back(memfd("x"));
+            fds.push_back(a_memfd("x"));
         return decode(data, std::move(fds)).has_value();
     };
     const auto put = [](std::size_t at, std::uint32_t value) {

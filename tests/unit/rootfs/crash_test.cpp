@@ -9,7 +9,7 @@ namespace thaw::rootfs::test {
 namespace {
 
 constexpr std::uint64_t kBlocks = 200;
-constexpr std::uint64_t kDisk = kBlocks * kBlockSize;
+constexpr std::uint64_t kCrashDisk = kBlocks * kBlockSize;
 constexpr std::uint64_t kSectors = kBlockSize / SimulatedFile::kSector;
 
 // Sectors that say which block and version they are of; version 0 is the base's, 1 zeros.
@@ -41,7 +41,7 @@ struct Machine {
         for (const auto& content : disk)
             files.push_back(std::make_unique<SimulatedFile>(content, power));
         Overlay::Parts parts;
-        parts.size = kDisk;
+        parts.size = kCrashDisk;
         parts.base = std::make_unique<BytesBase>(base_content());
         parts.disk = std::make_unique<DiskTier>(std::make_unique<Handle>(*files[0]), 8 << 20);
         parts.journal = {std::make_unique<Handle>(*files[1]), std::make_unique<Handle>(*files[2])};

@@ -10,7 +10,7 @@
 namespace thaw::rootfs::test {
 namespace {
 
-constexpr std::uint64_t kDisk = (3 << 20) + 512; // its last block is a part of one
+constexpr std::uint64_t kModelDisk = (3 << 20) + 512; // its last block is a part of one
 constexpr int kOperations = 150;
 
 enum class Tiers { MemoryOnly, DiskOnly, Both, Durable };
@@ -18,13 +18,13 @@ enum class Tiers { MemoryOnly, DiskOnly, Both, Durable };
 class Trace {
 public:
     Trace(std::uint64_t seed, Tiers tiers)
-        : random_(seed), model_(base_bytes(random_, kDisk - 300'000)) {
+        : random_(seed), model_(base_bytes(random_, kModelDisk - 300'000)) {
         Overlay::Parts parts;
-        parts.size = kDisk;
+        parts.size = kModelDisk;
         parts.base = std::make_unique<BytesBase>(model_);
-        model_.resize(kDisk);
+        model_.resize(kModelDisk);
         const auto directory = ::testing::TempDir();
-        if (tiers == Tiers::MemoryOnly) parts.memory = must(MemoryTier::create(2 * kDisk));
+        if (tiers == Tiers::MemoryOnly) parts.memory = must(MemoryTier::create(2 * kModelDisk));
         // Small enough that the rest has to go to the disk.
         if (tiers == Tiers::Both) parts.memory = must(MemoryTier::create(1 << 20));
         if (tiers != Tiers::MemoryOnly) parts.disk = disk_tier(directory, 0);
@@ -54,11 +54,11 @@ private:
     };
     Range range() {
         const std::uint64_t longest = random_() % 8 == 0 ? 700'000 : 20'000;
-        std::uint64_t offset = random_() % kDisk;
-        std::uint64_t length = 1 + random_() % std::min(longest, kDisk - offset);
+        std::uint64_t offset = random_() % kModelDisk;
+        std::uint64_t length = 1 + random_() % std::min(longest, kModelDisk - offset);
         if (random_() % 2 == 0) { // blocks, as guests do
             offset -= offset % kBlockSize;
-            length = std::min(kDisk - offset, blocks_of(length) * kBlockSize);
+            length = std::min(kModelDisk - offset, blocks_of(length) * kBlockSize);
         }
         return {offset, length};
     }
@@ -105,8 +105,9 @@ private:
     void trim(std::uint64_t offset, std::uint64_t length) {
         must(overlay_->trim(offset, length, false));
         const std::uint64_t first = blocks_of(offset) * kBlockSize;
-        const std::uint64_t end =
-            offset + length == kDisk ? kDisk : (offset + length) / kBlockSize * kBlockSize;
+        const std::uint64_t end = offset + length == kModelDisk
+                                      ? kModelDisk
+                                      : (offset + length) / kBlockSize * kBlockSize;
         if (first < end)
             std::fill(
                 model_.begin() + static_cast<std::ptrdiff_t>(first),

@@ -6,7 +6,7 @@
 namespace thaw::sharesd {
 namespace {
 
-ShareUnits example() {
+ShareUnits example_units() {
     return {
         .vm = "a-b",
         .tag = "home-dir",
@@ -20,7 +20,7 @@ ShareUnits example() {
 
 TEST(ServiceDropIn, EveryWordMeansItself) {
     EXPECT_EQ(
-        service_drop_in_text(example()),
+        service_drop_in_text(example_units()),
         "# Written by thaw-sharesd for one share; removed with it.\n"
         "[Service]\n"
         "ExecStart=\n"
@@ -33,7 +33,7 @@ TEST(ServiceDropIn, EveryWordMeansItself) {
 }
 
 TEST(ServiceDropIn, ReadOnlyIsTheHostsDoing) {
-    auto units = example();
+    auto units = example_units();
     units.options.read_only = true;
     const auto text = service_drop_in_text(units);
     EXPECT_NE(text.find("BindReadOnlyPaths=\"/srv"), std::string::npos);
@@ -41,7 +41,7 @@ TEST(ServiceDropIn, ReadOnlyIsTheHostsDoing) {
 }
 
 TEST(ServiceDropIn, AShareOfAUserHasNoCapability) {
-    auto units = example();
+    auto units = example_units();
     units.options.user = "me";
     units.options.memory_high = 1 << 30;
     units.options.vm_unit = "qemu.service";
@@ -53,7 +53,7 @@ TEST(ServiceDropIn, AShareOfAUserHasNoCapability) {
 }
 
 TEST(SocketDropIn, OneAddressAndOneOwner) {
-    auto units = example();
+    auto units = example_units();
     EXPECT_EQ(
         socket_drop_in_text(units), "# Written by thaw-sharesd for one share; removed with it.\n"
                                     "[Socket]\n"

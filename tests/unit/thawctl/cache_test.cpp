@@ -22,13 +22,10 @@
 namespace thaw::ctl {
 namespace {
 
+using testing::has;
 using testing::ProgramOptions;
 using testing::ProgramResult;
 namespace fs = std::filesystem;
-
-bool has(const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos;
-}
 
 class Cache : public ::testing::Test {
 protected:

@@ -15,16 +15,13 @@
 namespace thaw::ctl {
 namespace {
 
+using testing::has;
 using testing::ProgramOptions;
 using testing::ProgramResult;
 
 ProgramResult run(const std::vector<std::string>& words, ProgramOptions options = {}) {
     options.silent_bus = true;
     return testing::run_thawctl(nullptr, words, options);
-}
-
-bool has(const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos;
 }
 
 TEST(Command, UsageErrors) {

@@ -14,22 +14,25 @@ namespace thaw::ctl::testing {
 
 namespace {
 
-using F = FakeShares;
 using S = FakeShare;
 
-const sd_bus_vtable kManager[] = {
+const sd_bus_vtable kShareManager[] = {
     SD_BUS_VTABLE_START(0),
     SD_BUS_METHOD(
-        "AddShare", "sssa{sv}t", "os", (bus_method<F, &F::method_add>), SD_BUS_VTABLE_UNPRIVILEGED
+        "AddShare", "sssa{sv}t", "os", (bus_method<FakeShares, &FakeShares::method_add>),
+        SD_BUS_VTABLE_UNPRIVILEGED
     ),
     SD_BUS_METHOD(
-        "RemoveShare", "sst", "", (bus_method<F, &F::method_remove>), SD_BUS_VTABLE_UNPRIVILEGED
+        "RemoveShare", "sst", "", (bus_method<FakeShares, &FakeShares::method_remove>),
+        SD_BUS_VTABLE_UNPRIVILEGED
     ),
     SD_BUS_METHOD(
-        "GetShare", "ss", "o", (bus_method<F, &F::method_get>), SD_BUS_VTABLE_UNPRIVILEGED
+        "GetShare", "ss", "o", (bus_method<FakeShares, &FakeShares::method_get>),
+        SD_BUS_VTABLE_UNPRIVILEGED
     ),
     SD_BUS_METHOD(
-        "ListShares", "", "a(ssssso)", (bus_method<F, &F::method_list>), SD_BUS_VTABLE_UNPRIVILEGED
+        "ListShares", "", "a(ssssso)", (bus_method<FakeShares, &FakeShares::method_list>),
+        SD_BUS_VTABLE_UNPRIVILEGED
     ),
     SD_BUS_VTABLE_END,
 };
@@ -66,7 +69,7 @@ FakeShares::FakeShares(Bus& bus, EventLoop& loop) {
         ASSERT_TRUE(slot) << slot.error().message();
         slots_.push_back(std::move(*slot));
     };
-    keep(bus.add_object(shares1::kPath, shares1::kManagerInterface, kManager, this));
+    keep(bus.add_object(shares1::kPath, shares1::kManagerInterface, kShareManager, this));
     keep(bus.add_objects(
         shares1::kSharePrefix, shares1::kShareInterface, kShare,
         [this](const std::string& path) -> void* {

@@ -32,4 +32,8 @@ ProgramResult run_thawctl(
     EventLoop* loop, const std::vector<std::string>& arguments, const ProgramOptions& options = {}
 );
 
+inline bool has(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+}
+
 } // namespace thaw::ctl::testing

@@ -14,10 +14,6 @@
 
 namespace thaw::ctl::testing {
 
-inline bool has(const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos;
-}
-
 // Fake: constructible from a Bus and its EventLoop.
 template <class Fake>
 class VerbTest : public ::testing::Test {
