@@ -70,6 +70,8 @@ public:
     // Measured (blocks, not lengths).
     std::uint64_t memory_used() const;
     std::uint64_t disk_used() const;
+    // Nothing goes to the disk meanwhile: so says the disk guardian.
+    bool disk_is_critical() const { return disk_is_critical_; }
     const CacheSettings& settings() const { return settings_; }
     const metrics::DirtyThrottle& throttle() const { return *throttle_; }
     std::size_t images() const { return images_.size(); }

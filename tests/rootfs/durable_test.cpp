@@ -3,6 +3,7 @@
 #include "core/file.hpp"
 #include "nbd_client.hpp"
 #include "server.hpp"
+#include "unit/support/kills_wanted.hpp"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -66,12 +67,12 @@ void write_on(
 
 TEST_F(Durable, NothingFlushedIsLostInTheDeathsOfNbdkit) {
     constexpr std::uint64_t kBlocks = 2048;
-    constexpr int kDeaths = 60;
+    const unsigned deaths = thaw::test::kills_wanted(30);
     server_.make_base(kBlocks * kBlock);
     std::vector<Versions> versions(kBlocks);
     std::uint64_t safe = 0;
     std::mt19937_64 random(1);
-    for (int death = 0; death <= kDeaths; ++death) {
+    for (unsigned death = 0; death <= deaths; ++death) {
         start();
         NbdClient client(server_.nbd_socket());
         Bytes disk(kBlocks * kBlock);
@@ -92,7 +93,7 @@ TEST_F(Durable, NothingFlushedIsLostInTheDeathsOfNbdkit) {
             versions[b].safe = found;
         }
         ASSERT_EQ(client.flush(), 0);
-        if (death == kDeaths) break;
+        if (death == deaths) break;
         constexpr std::uint64_t kHalf = kBlocks / 2;
         NbdClient other(server_.nbd_socket());
         std::jthread one([&, seed = random()] { write_on(client, 0, kHalf, seed, versions); });
@@ -100,7 +101,7 @@ TEST_F(Durable, NothingFlushedIsLostInTheDeathsOfNbdkit) {
         std::this_thread::sleep_for(std::chrono::milliseconds(5 + random() % 60));
         server_.stop(SIGKILL);
     }
-    EXPECT_GT(safe, 1000u) << "little was ever flushed: the test shows nothing";
+    EXPECT_GT(safe, 1000U) << "little was ever flushed: the test shows nothing";
 }
 
 TEST_F(Durable, AnOrderlyEndKeepsWhatNobodyFlushed) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Room without a guardian that says so: what is told of it, once, and how long it takes.
-#include "fake_guard.hpp"
 #include "fakes/bus_fixture.hpp"
+#include "fakes/fake_guard.hpp"
 #include "guard/guard_client.hpp"
 
 namespace thaw::guard {
@@ -25,7 +25,7 @@ protected:
         );
     }
     void start_guard() {
-        guard_ = std::make_unique<testing::FakeGuard>(connect(), [](const std::string&) {});
+        guard_ = std::make_unique<fakes::FakeGuard>(connect(), [](const std::string&) {});
         ASSERT_TRUE(fakes::run_until(*loop, [this] { return guard_->owns_name(); }));
     }
     // The answer, and how long it took.
@@ -45,7 +45,7 @@ protected:
     std::unique_ptr<Disk> disk_;
     std::optional<Bus> bus_;
     std::optional<GuardClient> client_;
-    std::unique_ptr<testing::FakeGuard> guard_;
+    std::unique_ptr<fakes::FakeGuard> guard_;
     std::vector<Trouble> told_;
     std::string last_;
     Microseconds took_ = 0;

@@ -4,7 +4,7 @@
 #include "bus/vtable.hpp"
 #include "core/file.hpp"
 #include "core/names.hpp"
-#include "fake_guard.hpp"
+#include "fakes/fake_guard.hpp"
 #include "fakes/must.hpp"
 #include "fixture.hpp"
 #include "log/message_ids.hpp"
@@ -76,7 +76,7 @@ protected:
         RestoredTest::TearDown();
     }
     void start_guard() {
-        guard_ = std::make_unique<FakeGuard>(
+        guard_ = std::make_unique<fakes::FakeGuard>(
             must(private_bus_->connect(*loop_)),
             [this](const std::string& text) { events_.push_back(text); }
         );
@@ -89,7 +89,7 @@ protected:
         THAW_CHECK(reply->read("uo", &id, &path));
         return id;
     }
-    std::unique_ptr<FakeGuard> guard_;
+    std::unique_ptr<fakes::FakeGuard> guard_;
     std::unique_ptr<FakePolkit> polkit_;
 };
 

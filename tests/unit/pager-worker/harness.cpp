@@ -27,11 +27,6 @@ Fd must_dup(int fd) {
 
 } // namespace
 
-unsigned kills_wanted(unsigned by_default) {
-    const char* text = std::getenv("THAW_TEST_KILLS");
-    return text == nullptr ? by_default : static_cast<unsigned>(std::strtoul(text, nullptr, 10));
-}
-
 bool eventually(const std::function<bool()>& condition, milliseconds limit) {
     const auto end = std::chrono::steady_clock::now() + limit;
     while (!condition()) {

@@ -30,9 +30,6 @@ bool eventually(
     std::chrono::milliseconds limit = std::chrono::seconds(10)
 );
 
-// How often the kill loops kill: $THAW_TEST_KILLS, or as often as said.
-unsigned kills_wanted(unsigned by_default);
-
 // A memory file with a pattern that names each page, zero pages in runs, and its memory.map.
 class TestImage {
 public:

@@ -4,6 +4,7 @@
 #include "core/file.hpp"
 #include "core/scm.hpp"
 #include "harness.hpp"
+#include "kills_wanted.hpp"
 #include "temporary_directory.hpp"
 
 #include <poll.h>

@@ -7,6 +7,7 @@
 #include "chunk_cache.hpp"
 #include "core/file.hpp"
 #include "fakes/bus_fixture.hpp"
+#include "fakes/fake_guard.hpp"
 #include "fakes/must.hpp"
 #include "fakes/socket_activated.hpp"
 #include "fakes/web_lab.hpp"

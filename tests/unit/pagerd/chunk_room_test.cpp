@@ -156,6 +156,33 @@ TEST_F(ChunkTest, IsDroppedWhereTheDiskHasNoRoom) {
     EXPECT_TRUE(get(image, reader, 0));
 }
 
+// The disk guardian's level counts: a cache must not be what fills a disk.
+TEST_F(ChunkTest, StaysOffADiskThatIsNearlyFull) {
+    fakes::FakeGuard guard(connect(), [](const std::string&) {});
+    ASSERT_TRUE(run_until([&] { return guard.owns_name(); }));
+    guard.set_volume("critical", "pause");
+    make_cache(4, 8);
+    ChunkImage& image = open();
+    User& reader = user(image);
+    const auto get_all = [&] {
+        for (std::uint32_t chunk = 0; chunk < 6; ++chunk) {
+            EXPECT_TRUE(get(image, reader, chunk)) << chunk;
+            fakes::run_for(*loop, 10 * kUsecPerMsec);
+        }
+    };
+    ASSERT_TRUE(run_until([&] { return cache_->disk_is_critical(); }));
+    get_all();
+    EXPECT_EQ(cache_->counters().spills, 0U);
+    EXPECT_EQ(cache_->disk_used(), 0U);
+    EXPECT_GE(cache_->counters().evictions, 2U);
+    // And goes on there by itself.
+    guard.set_volume("low", "continue");
+    ASSERT_TRUE(run_until([&] { return !cache_->disk_is_critical(); }));
+    get_all();
+    EXPECT_GE(cache_->counters().spills, 2U);
+    EXPECT_GE(cache_->disk_used(), 2 * kChunkSize);
+}
+
 TEST(ChunkBudget, FollowsTheBacking) {
     const std::uint64_t gib = std::uint64_t{1} << 30;
     const auto both = chunk_budget({.backing = CacheBacking::Auto, .memory = gib, .disk = 2 * gib});

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-namespace thaw::testing {
+namespace thaw::fakes {
 
 class FakeGuard {
 public:
@@ -54,4 +54,4 @@ private:
     bool owns_name_ = false;
 };
 
-} // namespace thaw::testing
+} // namespace thaw::fakes

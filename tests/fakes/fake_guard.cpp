@@ -10,11 +10,9 @@
 
 #include <utility>
 
-namespace thaw::testing {
+namespace thaw::fakes {
 
 namespace {
-
-using fakes::must;
 
 constexpr const char* kVolumePath = "/org/thaw/diskguard1/volume/everything";
 constexpr const char* kId = "everything";
@@ -117,4 +115,4 @@ Result<> FakeGuard::method_report(BusMessage message) {
     return message.reply_empty();
 }
 
-} // namespace thaw::testing
+} // namespace thaw::fakes
