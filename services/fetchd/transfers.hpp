@@ -1,32 +1,18 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// libcurl's multi interface on the event loop: any number of transfers, one thread, nothing blocks.
+// Requests to servers: any number of them, their bodies in pieces, with pauses.
 
 #include "answer_check.hpp"
-#include "event/event.hpp"
-
-#include <curl/curl.h>
+#include "http/curl_multi.hpp"
 
 #include <cstddef>
 #include <functional>
-#include <map>
 #include <memory>
 #include <span>
 #include <string>
-#include <vector>
 
 namespace thaw::fetchd {
-
-struct EasyCloser {
-    void operator()(CURL* easy) const noexcept { curl_easy_cleanup(easy); }
-};
-struct MultiCloser {
-    void operator()(CURLM* multi) const noexcept { curl_multi_cleanup(multi); }
-};
-struct ListCloser {
-    void operator()(curl_slist* list) const noexcept { curl_slist_free_all(list); }
-};
 
 class Transfer;
 
@@ -37,21 +23,9 @@ public:
 
 private:
     friend class Transfer;
-    explicit Transfers(EventLoop& loop) : loop_(loop) {}
-    Result<> init();
-    static int on_socket(CURL*, curl_socket_t fd, int what, void* user, void*) noexcept;
-    static int on_timer(CURLM*, long milliseconds, void* user) noexcept;
-    void watch(curl_socket_t fd, int what);
-    void act(curl_socket_t fd, int events);
-    void collect();
-    void collect_later();
+    Transfers() = default;
 
-    EventLoop& loop_;
-    std::map<curl_socket_t, EventSource> sockets_;
-    EventSource timer_;
-    EventSource later_;
-    std::vector<Transfer*> active_;
-    std::unique_ptr<CURLM, MultiCloser> multi_; // gone first: it reports its sockets' end
+    std::unique_ptr<http::CurlMulti> multi_;
 };
 
 // One HTTP request and its answer. Destroying it ends it; not from inside body() or supply().
@@ -97,8 +71,8 @@ private:
 
     Transfers& transfers_;
     Events events_;
-    std::unique_ptr<CURL, EasyCloser> easy_;
-    std::unique_ptr<curl_slist, ListCloser> headers_;
+    http::Easy easy_;
+    http::HeaderList headers_;
     std::string error_; // libcurl's buffer
     CURLcode worst_ = CURLE_OK;
     bool paused_ = false;

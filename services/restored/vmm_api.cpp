@@ -2,28 +2,13 @@
 #include "vmm_api.hpp"
 
 #include "event/priorities.hpp"
-
-#include <curl/curl.h>
-
-#include <sys/epoll.h>
+#include "http/curl_multi.hpp"
 
 #include <algorithm>
-#include <map>
-#include <vector>
 
 namespace thaw::restore {
 
 namespace {
-
-struct EasyCloser {
-    void operator()(CURL* easy) const noexcept { curl_easy_cleanup(easy); }
-};
-struct MultiCloser {
-    void operator()(CURLM* multi) const noexcept { curl_multi_cleanup(multi); }
-};
-struct ListCloser {
-    void operator()(curl_slist* list) const noexcept { curl_slist_free_all(list); }
-};
 
 class MultiApi;
 
@@ -45,8 +30,8 @@ private:
     static std::size_t on_body(char* data, std::size_t one, std::size_t size, void* user) noexcept;
 
     MultiApi& api_;
-    std::unique_ptr<CURL, EasyCloser> easy_;
-    std::unique_ptr<curl_slist, ListCloser> headers_;
+    http::Easy easy_;
+    http::HeaderList headers_;
     HttpReply reply_;
     bool too_large_ = false;
     VmmApi::Handler handler_;
@@ -60,21 +45,12 @@ public:
     HttpHandle send(const HttpRequest& request, Handler handler) override;
 
     EventLoop& loop() { return loop_; }
-    Result<> add(MultiCall& call);
-    void remove(MultiCall& call);
+    Result<> add(MultiCall& call) { return multi_->add(call.easy()); }
+    void remove(MultiCall& call) { multi_->remove(call.easy()); }
 
 private:
-    static int on_socket(CURL*, curl_socket_t fd, int what, void* user, void*) noexcept;
-    static int on_timer(CURLM*, long milliseconds, void* user) noexcept;
-    void watch(curl_socket_t fd, int what);
-    void act(curl_socket_t fd, int events);
-    void collect();
-
     EventLoop& loop_;
-    std::map<curl_socket_t, EventSource> sockets_;
-    EventSource timer_;
-    std::vector<MultiCall*> calls_;
-    std::unique_ptr<CURLM, MultiCloser> multi_; // gone first: it reports its sockets' end
+    std::unique_ptr<http::CurlMulti> multi_;
 };
 
 MultiCall::MultiCall(MultiApi& api, const HttpRequest& request, VmmApi::Handler handler)
@@ -176,93 +152,21 @@ void MultiCall::finish(Result<HttpReply> reply) {
 }
 
 Result<> MultiApi::init() {
-    // Once per process; not thread-safe, we have one thread.
-    static const CURLcode ready = curl_global_init(CURL_GLOBAL_NOTHING);
-    multi_.reset(ready == CURLE_OK ? curl_multi_init() : nullptr);
-    if (!multi_) return fail(ENOMEM, "set up libcurl");
-    curl_multi_setopt(multi_.get(), CURLMOPT_SOCKETFUNCTION, &MultiApi::on_socket);
-    curl_multi_setopt(multi_.get(), CURLMOPT_SOCKETDATA, this);
-    curl_multi_setopt(multi_.get(), CURLMOPT_TIMERFUNCTION, &MultiApi::on_timer);
-    curl_multi_setopt(multi_.get(), CURLMOPT_TIMERDATA, this);
+    // Plain HTTP: nothing of TLS is set up.
     THAW_TRY(
-        timer_, loop_.add_timer(
-                    0, [this] { act(CURL_SOCKET_TIMEOUT, 0); }, "vmm-api-timer", priority::kTimer
+        multi_, http::CurlMulti::create(
+                    loop_, CURL_GLOBAL_NOTHING,
+                    [](void* owner, CURLcode code) {
+                        auto& call = *static_cast<MultiCall*>(owner);
+                        call.finish(call.result_of(code));
+                    }
                 )
     );
-    timer_.enable(false);
     return {};
 }
 
 HttpHandle MultiApi::send(const HttpRequest& request, Handler handler) {
     return std::make_unique<MultiCall>(*this, request, std::move(handler));
-}
-
-Result<> MultiApi::add(MultiCall& call) {
-    const auto code = curl_multi_add_handle(multi_.get(), call.easy());
-    if (code != CURLM_OK) return fail(EIO, "send request: {}", curl_multi_strerror(code));
-    calls_.push_back(&call);
-    return {};
-}
-
-void MultiApi::remove(MultiCall& call) {
-    if (std::erase(calls_, &call) > 0) curl_multi_remove_handle(multi_.get(), call.easy());
-}
-
-int MultiApi::on_socket(CURL*, curl_socket_t fd, int what, void* user, void*) noexcept {
-    static_cast<MultiApi*>(user)->watch(fd, what);
-    return 0;
-}
-
-void MultiApi::watch(curl_socket_t fd, int what) {
-    if (what == CURL_POLL_REMOVE) {
-        sockets_.erase(fd);
-        return;
-    }
-    std::uint32_t events = 0;
-    if (what != CURL_POLL_OUT) events |= EPOLLIN;
-    if (what != CURL_POLL_IN) events |= EPOLLOUT;
-    // A fresh source each time: the number may stand for another socket than before.
-    sockets_.erase(fd);
-    auto source = loop_.add_io(
-        fd, events,
-        [this, fd](std::uint32_t happened) {
-            int mask = 0;
-            if ((happened & EPOLLIN) != 0) mask |= CURL_CSELECT_IN;
-            if ((happened & EPOLLOUT) != 0) mask |= CURL_CSELECT_OUT;
-            if ((happened & (EPOLLERR | EPOLLHUP)) != 0) mask |= CURL_CSELECT_ERR;
-            act(fd, mask);
-        },
-        "vmm-api-socket", priority::kBus
-    );
-    // Without it the request ends at its time limit.
-    if (source) sockets_.emplace(fd, std::move(*source));
-}
-
-int MultiApi::on_timer(CURLM*, long milliseconds, void* user) noexcept {
-    auto* api = static_cast<MultiApi*>(user);
-    if (milliseconds < 0)
-        api->timer_.enable(false);
-    else
-        (void)api->timer_.rearm(static_cast<Microseconds>(milliseconds) * kUsecPerMsec);
-    return 0;
-}
-
-void MultiApi::act(curl_socket_t fd, int events) {
-    int running = 0;
-    curl_multi_socket_action(multi_.get(), fd, events, &running);
-    collect();
-}
-
-void MultiApi::collect() {
-    int left = 0;
-    while (const CURLMsg* message = curl_multi_info_read(multi_.get(), &left)) {
-        if (message->msg != CURLMSG_DONE) continue;
-        char* user = nullptr;
-        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &user);
-        auto* call = reinterpret_cast<MultiCall*>(user);
-        // The handler may end other calls; their messages then vanish from libcurl's list.
-        call->finish(call->result_of(message->data.result));
-    }
 }
 
 } // namespace
