@@ -97,6 +97,7 @@ void Instance::stop_watching() {
     unit_watch_.reset();
     session_watch_.reset();
     rootfs_watch_.reset();
+    answer_rootfs(fail(ECANCELED, "the VM is going away"));
 }
 
 void Instance::clean_up(std::function<void()> done) {

@@ -6,6 +6,7 @@
 
 #include "context.hpp"
 #include "log/log.hpp"
+#include "rootfs_query.hpp"
 #include "teardown.hpp"
 #include "vmm_requests.hpp"
 
@@ -13,6 +14,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace thaw::restore {
 
@@ -67,6 +69,10 @@ private:
     Result<> method_stop(BusMessage message);
     Result<> method_pause(BusMessage message);
     Result<> method_resume(BusMessage message);
+    // ---- instance_rootfs.cpp
+    Result<> method_get_rootfs(BusMessage message);
+    void answer_rootfs(const Result<protocol::RootfsStatus>& status);
+    // ----
     Result<> append_owner(BusMessage& reply) const;
     Result<> append_job_id(BusMessage& reply) const;
     Result<> append_session(BusMessage& reply) const;
@@ -87,6 +93,8 @@ private:
     SystemdHandle unit_watch_;
     PagerHandle session_watch_;
     SystemdHandle rootfs_watch_;
+    std::vector<BusMessage> rootfs_callers_; // of GetRootfs()
+    std::unique_ptr<RootfsQuery> rootfs_query_;
     std::unique_ptr<Teardown> cleanup_;
     HttpHandle request_;
 };

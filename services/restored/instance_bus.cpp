@@ -73,6 +73,10 @@ const sd_bus_vtable* Instance::vtable() {
             "Resume", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, (bus_method<I, &I::method_resume>),
             SD_BUS_VTABLE_UNPRIVILEGED
         ),
+        SD_BUS_METHOD_WITH_ARGS(
+            "GetRootfs", SD_BUS_NO_ARGS, SD_BUS_RESULT("a{sv}", status),
+            (bus_method<I, &I::method_get_rootfs>), SD_BUS_VTABLE_UNPRIVILEGED
+        ),
         SD_BUS_PROPERTY("Name", "s", (bus_property<I, &I::append_text<&I::name>>), 0, kConst),
         SD_BUS_PROPERTY(
             "Image", "s", (bus_property<I, &I::append_text<&I::image_word>>), 0, kConst

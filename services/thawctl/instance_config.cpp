@@ -5,7 +5,6 @@
 #include "core/file.hpp"
 #include "core/names.hpp"
 #include "core/text.hpp"
-#include "verbs.hpp"
 
 namespace thaw::ctl {
 
@@ -44,6 +43,13 @@ std::vector<ConfigKey> instance_keys(InstanceConfig* config) {
         }
         return {};
     };
+    const auto size = [](std::string* target) {
+        return [target](std::string_view value) -> Result<> {
+            if (!value.empty()) THAW_CHECK(parse_size(value));
+            *target = value;
+            return {};
+        };
+    };
     return {
         {"Instance", "Image", config_string(&config->image)},
         {"Instance", "MemoryBackend", backend},
@@ -51,6 +57,11 @@ std::vector<ConfigKey> instance_keys(InstanceConfig* config) {
         {"Instance", "Track", track},
         {"Instance", "LoadTimeoutSec", timeout},
         {"Instance", "NetworkOverrides", overrides},
+        {"Instance", "Rootfs", config_string(&config->rootfs.base)},
+        {"Instance", "RootfsSize", size(&config->rootfs.size)},
+        {"Instance", "RootfsMemoryMax", size(&config->rootfs.memory_max)},
+        {"Instance", "RootfsDiskMax", size(&config->rootfs.disk_max)},
+        {"Instance", "RootfsDurable", config_bool(&config->rootfs.durable)},
     };
 }
 
@@ -66,6 +77,11 @@ Result<InstanceConfig> read_instance_config(
     auto found = parse_config(text, file, instance_keys(&config));
     if (warnings != nullptr) warnings->insert(warnings->end(), found.begin(), found.end());
     if (config.image.empty()) return fail(EINVAL, "{}: no Image= in [Instance]", file);
+    const OverlayArguments& rootfs = config.rootfs;
+    const bool has_settings = rootfs.durable || !rootfs.size.empty() ||
+                              !rootfs.memory_max.empty() || !rootfs.disk_max.empty();
+    if (rootfs.base.empty() && has_settings)
+        return fail(EINVAL, "{}: settings of a root file system without Rootfs=", file);
     return config;
 }
 

@@ -5,6 +5,7 @@
 
 #include "config/ini.hpp"
 #include "core/error.hpp"
+#include "verbs.hpp"
 
 #include <optional>
 #include <string>
@@ -19,9 +20,11 @@ struct InstanceConfig {
     bool track = false;
     std::optional<std::uint64_t> load_timeout;  // µs
     std::vector<std::string> network_overrides; // IFACE=DEV
+    OverlayArguments rootfs;                    // sizes are valid
 };
 
-// ENOENT when the file does not exist, EINVAL without Image=. Lines that are ignored are added to
+// ENOENT when the file does not exist, EINVAL without Image=, and for Rootfs...= without
+// Rootfs=. Lines that are ignored are added to
 // `warnings`.
 Result<InstanceConfig> read_instance_config(
     const std::string& directory, const std::string& name, std::vector<ConfigWarning>* warnings

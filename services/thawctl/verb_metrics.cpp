@@ -5,7 +5,7 @@
 #include "client.hpp"
 #include "exit_codes.hpp"
 #include "metrics/suite.hpp"
-#include "protocol/rootfs_client.hpp"
+#include "overlay_view.hpp"
 #include "verbs.hpp"
 
 #include <optional>
@@ -37,22 +37,6 @@ Result<metrics::Answer> ask(Client& client, const metrics::Daemon& daemon) {
     THAW_TRY(answer.objects, read_managed_objects(objects));
     answer.up = true;
     return answer;
-}
-
-// What every running overlay says of itself; no value where the caller may not ask.
-std::optional<std::vector<protocol::RootfsStatus>> ask_overlays() {
-    constexpr Microseconds kPatience = kUsecPerSec;
-    std::vector<protocol::RootfsStatus> overlays;
-    const auto names = protocol::list_rootfs();
-    if (!names) return std::nullopt;
-    for (const auto& name : *names) {
-        auto client =
-            protocol::RootfsClient::connect(protocol::rootfs_control_socket(name), kPatience);
-        if (!client && client.error().code() == EACCES) return std::nullopt;
-        if (!client) continue;
-        if (auto status = client->status()) overlays.push_back(std::move(*status));
-    }
-    return overlays;
 }
 
 } // namespace

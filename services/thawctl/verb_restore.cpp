@@ -60,7 +60,7 @@ Result<RestoreRequest> request_of(const RestoreArguments& arguments) {
         THAW_TRY(const auto size, parse_size(*text));
         request.limits.emplace_back(key, size);
     }
-    THAW_CHECK(read_rootfs(arguments.rootfs, request));
+    auto rootfs = arguments.rootfs;
     if (arguments.from_config) {
         std::vector<ConfigWarning> warnings;
         THAW_TRY(
@@ -75,7 +75,9 @@ Result<RestoreRequest> request_of(const RestoreArguments& arguments) {
         if (!request.load_timeout) request.load_timeout = config.load_timeout;
         request.track = request.track || config.track;
         if (overrides.empty()) overrides = config.network_overrides;
+        if (rootfs.base.empty()) rootfs = config.rootfs;
     }
+    THAW_CHECK(read_rootfs(rootfs, request));
     for (const auto& text : overrides) {
         THAW_TRY(auto parsed, parse_network_override(text));
         request.overrides.push_back(std::move(parsed));

@@ -7,15 +7,13 @@
 #include "exit_codes.hpp"
 #include "fields.hpp"
 #include "log/message_ids.hpp"
-#include "protocol/rootfs_client.hpp"
+#include "protocol/rootfs_control.hpp"
 #include "session_view.hpp"
 #include "verbs.hpp"
 
 namespace thaw::ctl {
 
 namespace {
-
-constexpr Microseconds kOverlayPatience = kUsecPerSec;
 
 std::string since(std::uint64_t start) {
     if (start == 0) return {};
@@ -24,23 +22,29 @@ std::string since(std::uint64_t start) {
     return fmt::format(" since {}; {} ago", format_timestamp(start), format_timespan(age));
 }
 
-// Whoever may not ask the overlay, or asks for a VM that has none, sees nothing of it.
-void add_overlay(Fields& fields, const std::string& name) {
-    auto client =
-        protocol::RootfsClient::connect(protocol::rootfs_control_socket(name), kOverlayPatience);
-    if (!client) return;
-    const auto status = client->status();
+// What the VM's root file system says of itself; no value where none is served.
+std::optional<Result<Properties>> ask_rootfs(Client& client, const char* instance) {
+    auto reply =
+        client.simple(restore1::kBusName, instance, restore1::kInstanceInterface, "GetRootfs", "");
+    if (reply) return read_properties(*reply);
+    const auto& name = reply.error().bus_name();
+    // An older manager does not know the question.
+    if (name == protocol::rootfs_error::kNotRunning || name == SD_BUS_ERROR_UNKNOWN_METHOD)
+        return std::nullopt;
+    return std::unexpected(std::move(reply).error());
+}
+
+void add_rootfs(Fields& fields, const Result<Properties>& status) {
     if (!status) return fields.add("Root disk", status.error().message(), Color::Warning);
     fields.add(
-        "Root disk", fmt::format(
-                         "{} changed, {} of it in memory", format_size(status->dirty_bytes),
-                         format_size(status->memory_used)
-                     )
+        "Root disk",
+        fmt::format(
+            "{} changed, {} of it in memory", format_size(status->number("DirtyBytes")),
+            format_size(status->number("MemoryUsed"))
+        )
     );
-    if (status->failed_writes > 0)
-        fields.add(
-            "Disk errors", fmt::format("{} writes failed", status->failed_writes), Color::Bad
-        );
+    if (const auto failed = status->number("FailedWrites"); failed > 0)
+        fields.add("Disk errors", fmt::format("{} writes failed", failed), Color::Bad);
 }
 
 Result<int> show_instance(Client& client, const std::string& name, const OutputOptions& options) {
@@ -56,8 +60,10 @@ Result<int> show_instance(Client& client, const std::string& name, const OutputO
     auto session = Result<Properties>(Properties{});
     if (session_path.size() > 1)
         session = client.properties(pager1::kBusName, session_path, pager1::kSessionInterface);
+    const auto rootfs = ask_rootfs(client, path);
     if (options.json != JsonMode::Off) {
         nlohmann::json value = {{"instance", instance.values}};
+        if (rootfs && *rootfs) value["rootfs"] = (*rootfs)->values;
         if (session && !session->values.empty()) value["session"] = session->values;
         print_json(value, options.json);
         return kExitOk;
@@ -73,7 +79,7 @@ Result<int> show_instance(Client& client, const std::string& name, const OutputO
     if (!session)
         fields.add("Pager", "not available: " + session.error().message(), Color::Warning);
     if (session && !session->values.empty()) add_session(fields, *session);
-    add_overlay(fields, name);
+    if (rootfs) add_rootfs(fields, *rootfs);
     print_text(
         fmt::format("{} {} - thaw microVM\n{}", dot, printable(name), fields.text()), options
     );

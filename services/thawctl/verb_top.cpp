@@ -7,6 +7,7 @@
 #include "cache_view.hpp"
 #include "client.hpp"
 #include "exit_codes.hpp"
+#include "overlay_view.hpp"
 #include "top_rates.hpp"
 #include "verbs.hpp"
 
@@ -26,6 +27,7 @@ struct Look {
     Microseconds when = 0;
     std::map<std::string, SessionSample> sessions; // by VM
     std::string cache;                             // of remote images, for people
+    std::string overlays;                          // of root file systems, for people
 };
 
 SessionSample sample_of(const Properties& session) {
@@ -57,7 +59,7 @@ Result<Look> look(Client& client, const std::vector<std::string>& names) {
                         "GetManagedObjects", ""
                     )
     );
-    Look result{.when = now_monotonic(), .sessions = {}, .cache = {}};
+    Look result{.when = now_monotonic(), .sessions = {}, .cache = {}, .overlays = {}};
     THAW_TRY(const auto objects, read_managed_objects(reply));
     for (const auto& object : objects) {
         const auto found = object.interfaces.find(pager1::kSessionInterface);
@@ -72,6 +74,7 @@ Result<Look> look(Client& client, const std::vector<std::string>& names) {
             client.properties(pager1::kBusName, pager1::kPath, pager1::kCacheInterface);
         cache && !cache_room(*cache).empty())
         result.cache = fmt::format("Cache: {}; {}.\n", cache_room(*cache), cache_use(*cache));
+    if (const auto overlays = ask_overlays()) result.overlays = overlays_line(*overlays);
     return result;
 }
 
@@ -152,7 +155,7 @@ void show(const Look& before, const Look& after, const OutputOptions& options, b
     auto quiet = options;
     quiet.pager = false;
     print_table(table, rows, "sessions", quiet);
-    if (options.json == JsonMode::Off && !after.cache.empty()) fmt::print("{}", after.cache);
+    if (options.json == JsonMode::Off) fmt::print("{}{}", after.cache, after.overlays);
     (void)fflush(stdout);
 }
 

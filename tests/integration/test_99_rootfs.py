@@ -2,6 +2,7 @@
 """Root file systems as overlays: started for a restore, seen by the VMM alone, gone with the VM."""
 
 import json
+import time
 
 from thawlab import busctl, journal, unit, unit_state, wait_for
 from thawlab.vms import RESTORE, VmTestCase
@@ -39,6 +40,13 @@ class RootfsOverlays(VmTestCase):
         return self.lab.run(["qemu-io", "-f", "raw", *words,
                              f"nbd+unix:///?socket={self.socket(name)}"])
 
+    def rootfs_of(self, name, user=None):
+        """What Instance.GetRootfs() answers; the error's text where it fails."""
+        result, data = busctl(self.lab, "call", "org.thaw.restore1",
+                              f"/org/thaw/restore1/instance/{name}", "org.thaw.restore1.Instance",
+                              "GetRootfs", user=user)
+        return {key: value["data"] for key, value in data[0].items()} if result.ok else result.err
+
     def service(self, name):
         return f"thaw-rootfs@{name}.service"
 
@@ -62,6 +70,18 @@ class RootfsOverlays(VmTestCase):
         wrote = self.io("disk", "write -P 0x41 0 4M", "flush", "read -P 0x41 0 4M")
         self.assertTrue(wrote.ok, str(wrote))
         self.assertEqual(self.lab.run(["sha256sum", BASE], check=True).out, before)
+        # Anybody may ask restored, root alone the server itself.
+        status = self.rootfs_of("disk", user="visitor")
+        self.assertIsInstance(status, dict, status)
+        self.assertEqual(status["Size"], 8 * MIB)
+        self.assertEqual(status["DirtyBytes"], 4 * MIB)
+        self.assertEqual((status["MemoryUsed"], status["MemoryMax"]), (2 * MIB, 2 * MIB))
+        self.assertGreaterEqual(status["BytesSpilled"], 2 * MIB)
+        self.assertIs(status["Durable"], False)
+        shown = self.lab.run(["thawctl", "status", "disk"], user="visitor", check=True).out
+        self.assertIn("4.0M changed, 2.0M of it in memory", shown)
+        top = self.lab.run(["thawctl", "top", "-n", "1", "-i", "100ms"], check=True).out
+        self.assertIn("Root disks: 1, 4.0M changed; 2.0M in memory", top)
         modes = self.lab.run(["stat", "-c", "%a %G", self.socket("disk"),
                               "/run/thaw/rootfs/disk/control"], check=True).out.split("\n")
         self.assertEqual(modes[:2], ["660 thaw-vmm", "600 root"])
@@ -77,6 +97,19 @@ class RootfsOverlays(VmTestCase):
         self.assertTrue(any("/nowhere/base" in entry["MESSAGE"] for entry in entries), entries)
         self.assert_no_rootfs("bad")
         self.assert_nothing_left("bad")
+
+    def test_a_silent_server_holds_up_nobody_who_asks_for_it(self):
+        self.assertEqual(self.restore_with("mute", Base=BASE)[0], "done")
+        self.lab.run(["systemctl", "kill", "-s", "STOP", self.service("mute")], check=True)
+        begin = time.monotonic()
+        self.assertIn("is silent", self.rootfs_of("mute"))
+        self.assertLess(time.monotonic() - begin, 10)
+        self.lab.run(["systemctl", "kill", "-s", "CONT", self.service("mute")], check=True)
+        self.assertEqual(self.rootfs_of("mute")["DirtyBytes"], 0)
+
+    def test_a_vm_without_one_says_so(self):
+        self.restore("plain")
+        self.assertIn("no root file system", self.rootfs_of("plain"))
 
     def test_a_vm_without_its_overlay_is_stopped(self):
         self.assertEqual(self.restore_with("lose", Base=BASE)[0], "done")

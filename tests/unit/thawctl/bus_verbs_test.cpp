@@ -127,6 +127,22 @@ TEST_F(BusVerbs, RestoreFromConfig) {
         fake_->calls.back(), "RestoreInstance good base MemoryBackend=uffd "
                              "LoadTimeoutUSec=5000000 NetworkOverrides=eth0:tap0,eth1:tap1,"
     );
+    ASSERT_TRUE(write_file_atomic(
+        folder + "/good.conf", "[Instance]\nImage=base\nRootfs=/srv/base.raw\nRootfsSize=1G\n"
+                               "RootfsDiskMax=much\nRootfsDurable=yes\n"
+    ));
+    const auto disk = run({"restore", "--from-config", "good", at});
+    EXPECT_TRUE(has(disk.err, "good.conf:5:")) << disk.err;
+    EXPECT_EQ(
+        fake_->calls.back(),
+        "RestoreInstance good base Rootfs= Base=/srv/base.raw, Size=1073741824, Durable=true,"
+    );
+    ASSERT_TRUE(
+        write_file_atomic(folder + "/baseless.conf", "[Instance]\nImage=base\nRootfsDurable=yes\n")
+    );
+    const auto baseless = run({"restore", "--from-config", "baseless", at});
+    EXPECT_EQ(baseless.exit_code, 1);
+    EXPECT_TRUE(has(baseless.err, "without Rootfs=")) << baseless.err;
     EXPECT_EQ(run({"restore", "--from-config", "absent", at}).exit_code, 3);
     ASSERT_TRUE(write_file_atomic(folder + "/empty.conf", "[Instance]\n"));
     const auto empty = run({"restore", "--from-config", "empty", at});

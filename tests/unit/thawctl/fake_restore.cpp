@@ -89,7 +89,8 @@ std::string instance_path(const std::string& name) {
     return path;
 }
 
-// One option as text; the overrides as "NetworkOverrides=eth0:tap0,".
+// One option as text; the overrides as "NetworkOverrides=eth0:tap0,", a dictionary as its options
+// with commas.
 Result<std::string> read_option(BusMessage& message) {
     const char* key = nullptr;
     THAW_CHECK(message.read("s", &key));
@@ -102,6 +103,18 @@ Result<std::string> read_option(BusMessage& message) {
         const char* to = nullptr;
         while (sd_bus_message_read(message.get(), "(ss)", &from, &to) > 0)
             text += fmt::format("{}:{},", from, to);
+        THAW_CHECK(message.exit_container());
+        THAW_CHECK(message.exit_container());
+    } else if (type == "a{sv}") {
+        THAW_CHECK(message.enter_container('v', "a{sv}"));
+        THAW_CHECK(message.enter_container('a', "{sv}"));
+        for (;;) {
+            THAW_TRY(const bool more, message.enter_container('e', "sv"));
+            if (!more) break;
+            THAW_TRY(const auto inner, read_option(message));
+            text += inner + ",";
+            THAW_CHECK(message.exit_container());
+        }
         THAW_CHECK(message.exit_container());
         THAW_CHECK(message.exit_container());
     } else if (type == "s") {
