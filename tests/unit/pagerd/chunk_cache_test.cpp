@@ -101,6 +101,38 @@ TEST_F(ChunkTest, FailsOnlyThoseWhoWaitForIt) {
     EXPECT_TRUE(get(image, reader, 1));
 }
 
+// All at once: many VMs, each chunk with another fault of the server in front of it.
+TEST_F(ChunkTest, ReachesManyVmsThroughFaultsOfTheServer) {
+    make_cache(8);
+    ChunkImage& image = open();
+    for (unsigned i = 0; i < 25; ++i)
+        user(image);
+    const fakes::Fault faults[] = {
+        {.kind = "stall", .count = 1, .after = 1 << 20},
+        {.kind = "reset", .count = 2, .after = 1 << 20},
+        {.kind = "status", .count = 3, .value = "500"},
+        {.kind = "short", .count = 1, .after = 1 << 20},
+        {.kind = "corrupt", .count = 1, .after = 1 << 20},
+        {.kind = "silence", .count = 1},
+    };
+    for (std::uint32_t chunk = 0; chunk < std::size(faults); ++chunk) {
+        web_->spoil(faults[chunk]);
+        for (const auto& each : users_)
+            want(image, *each, chunk);
+        ASSERT_TRUE(run_until([&] {
+            return std::ranges::all_of(users_, [&](const auto& each) {
+                return each->landed[chunk] == 1;
+            });
+        })) << faults[chunk].kind;
+        EXPECT_TRUE(is_right(image, chunk)) << faults[chunk].kind;
+        EXPECT_LE(gets(chunk), 4U) << faults[chunk].kind; // not one per VM
+    }
+    for (const auto& each : users_)
+        EXPECT_TRUE(each->failed.empty());
+    EXPECT_EQ(cache_->counters().failures, 0U);
+    EXPECT_EQ(cache_->counters().bytes_fetched, kSize) << "what was spoiled does not count";
+}
+
 TEST_F(ChunkTest, OfAChangedObjectIsAnErrorAndNeverAMix) {
     make_cache(8);
     ChunkImage& image = open();
