@@ -19,10 +19,10 @@ namespace {
 using image::kMapPageSize;
 
 // Runs of the pages that the image holds itself, split where zeros begin or end.
-std::vector<SourceRun> own_runs(const image::OpenImage& image, const image::MemoryMap& map) {
+std::vector<SourceRun>
+own_runs(const image::LayerTable& table, const image::MemoryMap& map, int memory) {
     constexpr std::uint64_t kLongest = std::numeric_limits<std::uint32_t>::max();
     std::vector<SourceRun> sources;
-    const image::LayerTable& table = *image.layer_table;
     for (std::uint64_t page = 0; page < table.page_count();) {
         const auto place = table.find(page);
         const std::uint64_t end = page + place.pages;
@@ -36,7 +36,7 @@ std::vector<SourceRun> own_runs(const image::OpenImage& image, const image::Memo
             sources.push_back(
                 {.first_block = page,
                  .count = static_cast<std::uint32_t>(count),
-                 .fd = zero ? -1 : image.memory.get(),
+                 .fd = zero ? -1 : memory,
                  .offset = zero ? 0 : page * kMapPageSize}
             );
             page += count;
@@ -70,7 +70,9 @@ Result<> refuse_second(const image::Store& store, const image::ImageId& id) {
 
 Result<Delta> export_image(const image::OpenImage& image, int target, const Progress& progress) {
     const image::Manifest& manifest = image.manifest;
-    if (!manifest.base || !image.layer_table)
+    const auto& base = manifest.base;
+    const auto& table = image.layer_table;
+    if (!base || !table)
         return fail(EINVAL, "image '{}' is no difference to another one", image.name);
     if (!image.memory) return fail(EINVAL, "the memory of image '{}' is not here", image.name);
     THAW_TRY(const auto map, image::MemoryMap::load(image.memory_map.get(), manifest.id));
@@ -79,12 +81,14 @@ Result<Delta> export_image(const image::OpenImage& image, int target, const Prog
     Delta what;
     what.kind = DeltaKind::Memory;
     what.geometry = {.size = manifest.memory_size, .block_size = kMapPageSize};
-    what.base = {.form = BaseForm::Image, .size = manifest.memory_size, .id = manifest.base->id};
+    what.base = {.form = BaseForm::Image, .size = manifest.memory_size, .id = base->id};
     what.id = manifest.id;
     what.created = manifest.created;
     what.notes = image::format_manifest(manifest);
     what.state.assign(bytes.begin(), bytes.end());
-    return write_delta(target, std::move(what), own_runs(image, map), progress);
+    return write_delta(
+        target, std::move(what), own_runs(*table, map, image.memory.get()), progress
+    );
 }
 
 Result<image::Manifest> image_manifest(const DeltaFile& file) {
@@ -92,9 +96,9 @@ Result<image::Manifest> image_manifest(const DeltaFile& file) {
     if (delta.kind != DeltaKind::Memory) return fail(EBADMSG, "the difference is of a disk");
     auto manifest = image::parse_manifest(delta.notes);
     if (!manifest) return std::unexpected(std::move(manifest).error().with_context("notes"));
-    const bool fits = manifest->base && manifest->base->id == delta.base.id &&
-                      delta.base.form == BaseForm::Image && manifest->id == delta.id &&
-                      manifest->memory_size == delta.geometry.size &&
+    const auto& base = manifest->base;
+    const bool fits = base && base->id == delta.base.id && delta.base.form == BaseForm::Image &&
+                      manifest->id == delta.id && manifest->memory_size == delta.geometry.size &&
                       delta.geometry.block_size == kMapPageSize &&
                       manifest->state.size == delta.state.size();
     if (!fits) return fail(EBADMSG, "the manifest in it is not of this difference");
@@ -104,7 +108,9 @@ Result<image::Manifest> image_manifest(const DeltaFile& file) {
 Result<std::string> find_base(
     const image::Store& store, const image::Manifest& manifest, const std::string& preferred
 ) {
-    const image::ImageId& id = manifest.base->id;
+    const auto& base = manifest.base;
+    if (!base) return fail(EINVAL, "the image is no difference to another one");
+    const image::ImageId& id = base->id;
     THAW_TRY(const auto entries, store.list());
     std::string found;
     for (const auto& entry : entries) {
@@ -115,7 +121,7 @@ Result<std::string> find_base(
                 image::format_id(id)
             );
         if (same && (entry.name == preferred || found.empty() ||
-                     (preferred.empty() && entry.name == manifest.base->name)))
+                     (preferred.empty() && entry.name == base->name)))
             found = entry.name;
     }
     if (!preferred.empty() && found != preferred)
@@ -123,7 +129,7 @@ Result<std::string> find_base(
     if (found.empty())
         return fail(
             ENOENT, "no image here has the id of the base: {} ('{}' where it was exported)",
-            image::format_id(id), manifest.base->name
+            image::format_id(id), base->name
         );
     return found;
 }
@@ -155,7 +161,7 @@ Result<image::Manifest> import_image(
     source.manifest.drives = manifest.drives;
     source.manifest.vsock_path = manifest.vsock_path;
     source.base = base;
-    source.base_id = manifest.base->id;
+    source.base_id = file.content().base.id;
     source.present = pages_of(file.content());
     source.map_digest = manifest.memory_map.digest;
     source.state_digest = manifest.state.digest;

@@ -101,7 +101,7 @@ std::string_view known_name(std::string_view name) {
 // The Error that a Failed message stands for.
 Error decode_failure(std::span<const std::byte> body) {
     WireFailure wire{};
-    const Error damaged(EBADMSG, "rootfs message: a failure of the wrong size");
+    Error damaged(EBADMSG, "rootfs message: a failure of the wrong size");
     if (body.size() < sizeof wire) return damaged;
     std::memcpy(&wire, body.data(), sizeof wire);
     body = body.subspan(sizeof wire);
@@ -135,10 +135,11 @@ RootfsMessage encode_rootfs_request(RootfsType request) {
 }
 
 Result<RootfsType> decode_rootfs_request(std::span<const std::byte> data, std::vector<Fd> fds) {
-    THAW_TRY(const auto type, check_header(data, fds));
+    const auto given = std::move(fds); // and closed
+    THAW_TRY(const auto type, check_header(data, given));
     if (type != RootfsType::Status && type != RootfsType::Point)
         return fail(EBADMSG, "rootfs request of unknown type {}", static_cast<int>(type));
-    if (data.size() != sizeof(RootfsHeader) || !fds.empty())
+    if (data.size() != sizeof(RootfsHeader) || !given.empty())
         return fail(EBADMSG, "rootfs request with a body or descriptors");
     return type;
 }
@@ -179,8 +180,9 @@ RootfsMessage encode_rootfs_failure(std::string_view name, int errno_value, std:
 }
 
 Result<RootfsStatus> decode_status_reply(std::span<const std::byte> data, std::vector<Fd> fds) {
-    THAW_TRY(const auto body, reply_body(data, fds, RootfsType::StatusReply));
-    if (!fds.empty()) return fail(EBADMSG, "rootfs status with descriptors");
+    const auto given = std::move(fds); // and closed
+    THAW_TRY(const auto body, reply_body(data, given, RootfsType::StatusReply));
+    if (!given.empty()) return fail(EBADMSG, "rootfs status with descriptors");
     return parse_rootfs_status({reinterpret_cast<const char*>(body.data()), body.size()});
 }
 

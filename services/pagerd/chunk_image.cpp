@@ -59,7 +59,7 @@ Result<> ChunkImage::open_index() {
     chunks_.resize(map_.chunk_count());
     const std::uint64_t pages = map_.memory_size() / kMapPageSize;
     THAW_TRY(auto index, image::MapReader::open(files_->index.get(), map_.image(), pages));
-    index_.emplace(std::move(index));
+    index_ = std::make_unique<image::MapReader>(std::move(index));
     return {};
 }
 

@@ -15,7 +15,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -122,7 +121,7 @@ private:
     RemoteMemory remote_;
     protocol::ChunkMap map_;
     std::shared_ptr<const ChunkFiles> files_;
-    std::optional<image::MapReader> index_;
+    std::unique_ptr<image::MapReader> index_; // from the start on
     std::vector<Chunk> chunks_;
     std::vector<ChunkUser*> users_;
     std::vector<std::byte> buffer_; // of verify()

@@ -166,9 +166,8 @@ Result<> read_options(BusMessage& message, CreateRequest& request) {
 }
 
 // What is fetched is served only because it can be checked.
-Result<> check_remote(const CreateRequest& request) {
+Result<> check_remote(const CreateRequest& request, const RemoteMemory& remote) {
     const auto& files = request.files;
-    const RemoteMemory& remote = *request.remote;
     if (files.memory || files.layers) return invalid("a remote memory beside 'memory' or 'layers'");
     if (!files.map) return invalid("a remote memory without 'map'");
     if (remote.url.empty() == !remote.file)
@@ -185,7 +184,7 @@ Result<> check_remote(const CreateRequest& request) {
 // In bytes.
 Result<std::uint64_t> size_of_memory(const CreateRequest& request) {
     if (request.remote) {
-        THAW_CHECK(check_remote(request));
+        THAW_CHECK(check_remote(request, *request.remote));
         return request.remote->identity.length;
     }
     if (!request.files.memory) return invalid("the file 'memory' is missing");

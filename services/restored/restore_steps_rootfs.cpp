@@ -13,9 +13,11 @@ namespace thaw::restore {
 namespace error = restore1::error;
 
 void RestoreJob::start_rootfs() {
+    const auto& wanted = options_.rootfs;
+    if (!wanted) return finished(Step::StartRootfs);
     if (!make(&Made::rootfs)) return;
     auto written = write_rootfs_settings(
-        instance(), *options_.rootfs, fmt::format("{}/{}", context().images.root(), image())
+        instance(), *wanted, fmt::format("{}/{}", context().images.root(), image())
     );
     if (!written)
         return failed(file_failure(reserve::with_release_hint(written.error(), paths::kRuntimeUnits)

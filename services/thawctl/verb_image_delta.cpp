@@ -33,13 +33,14 @@ Result<int> verb_image_export_delta(const ImageArguments& arguments, const Outpu
     if (!written) return std::unexpected(std::move(written).error());
     THAW_CHECK(file.publish());
     const std::string id = image::format_id(image.manifest.id);
-    const std::string base = image::format_id(image.manifest.base->id);
+    const auto base = image.manifest.base.value_or(image::BaseImage{}); // it has one
+    const std::string base_id = image::format_id(base.id);
     if (options.json != JsonMode::Off) {
         print_json(
             {{"image", arguments.name},
              {"file", arguments.delta_path},
              {"id", id},
-             {"base", {{"name", image.manifest.base->name}, {"id", base}}},
+             {"base", {{"name", base.name}, {"id", base_id}}},
              {"data_pages", written->data_blocks},
              {"zero_pages", written->zero_blocks},
              {"file_bytes", written->data_offset + written->data_bytes}},
@@ -49,7 +50,7 @@ Result<int> verb_image_export_delta(const ImageArguments& arguments, const Outpu
     }
     fmt::print(
         "Exported image \"{}\" to {}: {} of memory over image {} (\"{}\").\n", arguments.name,
-        arguments.delta_path, format_size(written->data_bytes), base, image.manifest.base->name
+        arguments.delta_path, format_size(written->data_bytes), base_id, base.name
     );
     return kExitOk;
 }

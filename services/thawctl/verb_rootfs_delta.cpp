@@ -196,7 +196,8 @@ Result<int> verb_rootfs_compare(const RootfsArguments& arguments, const OutputOp
             {"differing_bytes", result->differing_bytes},
             {"reason", result->reason},
         };
-        value["first"] = result->first ? nlohmann::json(*result->first) : nlohmann::json();
+        const auto& first = result->first;
+        value["first"] = first ? nlohmann::json(*first) : nlohmann::json();
         print_json(value, options.json);
     } else if (!result->same) {
         fmt::print("{} {} differ: {}\n", arguments.file, arguments.other, result->reason);

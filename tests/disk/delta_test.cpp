@@ -65,7 +65,7 @@ protected:
     static std::uint64_t shared_bytes(int fd) {
         constexpr unsigned kExtents = 64;
         std::vector<std::byte> buffer(sizeof(fiemap) + kExtents * sizeof(fiemap_extent));
-        auto* map = new (buffer.data()) fiemap{};
+        auto* map = reinterpret_cast<fiemap*>(buffer.data()); // zeros
         map->fm_length = FIEMAP_MAX_OFFSET;
         map->fm_flags = FIEMAP_FLAG_SYNC;
         map->fm_extent_count = kExtents;

@@ -2,6 +2,7 @@
 // Which pages the guest changes: none may be missing, whoever writes and whoever dies.
 
 #include "core/file.hpp"
+#include "kills_wanted.hpp"
 #include "tracking_fixture.hpp"
 
 #include <fcntl.h>
