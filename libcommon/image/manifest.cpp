@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 
 namespace thaw::image {
 
@@ -23,6 +24,9 @@ constexpr std::size_t kMaxSocketName = 107;
 constexpr std::size_t kMaxDrives = 64;
 constexpr std::size_t kMaxId = 64;
 constexpr std::size_t kDigestDigits = 32;
+// "rootfs.map thaw\n": any constant but zero would do.
+constexpr ImageId kRootfsIdMask{0x72, 0x6f, 0x6f, 0x74, 0x66, 0x73, 0x2e, 0x6d,
+                                0x61, 0x70, 0x20, 0x74, 0x68, 0x61, 0x77, 0x0a};
 
 bool is_alnum(char c) {
     return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
@@ -114,6 +118,14 @@ Result<> parse_base(const JsonView& root, const JsonView& files, Manifest& manif
     return {};
 }
 
+Result<RootfsRecord> parse_rootfs(const JsonView& files) {
+    THAW_TRY(const auto view, files.at("rootfs"));
+    RootfsRecord rootfs;
+    THAW_TRY(rootfs.file, parse_file(view, "file"));
+    THAW_TRY(rootfs.map, parse_file(view, "map"));
+    return rootfs;
+}
+
 Result<Manifest> parse_members(const JsonView& root) {
     Manifest manifest;
     THAW_TRY(const auto id, root.string("id"));
@@ -127,6 +139,9 @@ Result<Manifest> parse_members(const JsonView& root) {
     THAW_TRY(manifest.state, parse_file(files, "state"));
     THAW_TRY(manifest.memory, parse_file(files, "memory"));
     THAW_TRY(manifest.memory_map, parse_file(files, "memory_map"));
+    if (files.has("rootfs")) {
+        THAW_TRY(manifest.rootfs, parse_rootfs(files));
+    }
     if (root.has("base")) THAW_CHECK(parse_base(root, files, manifest));
     if (root.has("source")) {
         THAW_TRY(manifest.source, parse_source(root));
@@ -134,6 +149,45 @@ Result<Manifest> parse_members(const JsonView& root) {
     THAW_TRY(manifest.drives, parse_drives(root));
     THAW_TRY(manifest.vsock_path, root.string_or("vsock_path", ""));
     return manifest;
+}
+
+Result<> check_base(const Manifest& manifest) {
+    if (!is_valid_image_name(manifest.base->name))
+        return fail(EBADMSG, "base.name: not the name of an image");
+    if (manifest.base->id == manifest.id)
+        return fail(EBADMSG, "base.id: an image cannot be its own base");
+    if (manifest.rootfs) return fail(EBADMSG, "files.rootfs: a difference has none of its own");
+    return {};
+}
+
+// Names and digests of all files. No two have one name, nor that of a file that is not listed:
+// a file that arrives must not take the place of another one.
+Result<> check_records(const Manifest& manifest) {
+    std::vector files{
+        std::pair{std::string_view("state"), &manifest.state},
+        std::pair{std::string_view("memory"), &manifest.memory},
+        std::pair{std::string_view("memory_map"), &manifest.memory_map},
+    };
+    if (manifest.base) files.emplace_back("layers", &manifest.layers);
+    if (manifest.rootfs) {
+        files.emplace_back("rootfs.file", &manifest.rootfs->file);
+        files.emplace_back("rootfs.map", &manifest.rootfs->map);
+    }
+    std::vector<std::string_view> taken{kManifestFile, kAccessLogFile, kWorkingSetFile};
+    for (const auto& [what, record] : files) {
+        if (!is_valid_image_name(record->name))
+            return fail(
+                EBADMSG, "files.{}.name: '{}' is not a plain file name inside the image", what,
+                record->name
+            );
+        if (std::ranges::find(taken, record->name) != taken.end())
+            return fail(
+                EBADMSG, "files.{}.name: another file of the image is '{}'", what, record->name
+            );
+        taken.push_back(record->name);
+        THAW_CHECK(check_digest(*record, what));
+    }
+    return {};
 }
 
 nlohmann::json file_json(const FileRecord& record) {
@@ -158,6 +212,21 @@ Result<ImageId> parse_id(std::string_view text) {
         return fail(EBADMSG, "id: not {} hex digits", id.size() * 2);
     std::memcpy(id.data(), bytes->data(), id.size());
     return id;
+}
+
+ImageId rootfs_id(const ImageId& image) {
+    ImageId id{};
+    std::ranges::transform(image, kRootfsIdMask, id.begin(), std::bit_xor());
+    return id;
+}
+
+Result<std::array<std::uint8_t, 16>> digest_bytes(const FileRecord& record) {
+    const auto bytes = hex_decode(record.digest);
+    std::array<std::uint8_t, 16> digest{};
+    if (!bytes || bytes->size() != digest.size())
+        return fail(EBADMSG, "digest of {}: not {} hex digits", record.name, kDigestDigits);
+    std::memcpy(digest.data(), bytes->data(), digest.size());
+    return digest;
 }
 
 Result<> check_settings(const Manifest& manifest) {
@@ -191,28 +260,26 @@ Result<> check_memory_size(std::uint64_t memory_size, std::uint64_t page_size) {
     return {};
 }
 
+Result<> check_rootfs_size(std::uint64_t size) {
+    if (size == 0) return fail(EBADMSG, "the root file system is empty");
+    if (size > kMaxMemory) return fail(EBADMSG, "a root file system of {} is too large", size);
+    if (size % kPageSize4K != 0)
+        return fail(
+            EBADMSG, "a root file system of {} bytes is not a multiple of {} (truncated?)", size,
+            kPageSize4K
+        );
+    return {};
+}
+
 Result<> check_manifest(const Manifest& manifest) {
     THAW_CHECK(check_settings(manifest));
     THAW_CHECK(check_memory_size(manifest.memory_size, manifest.page_size));
-    std::vector files{
-        std::pair{std::string_view("state"), &manifest.state},
-        std::pair{std::string_view("memory"), &manifest.memory},
-        std::pair{std::string_view("memory_map"), &manifest.memory_map}
-    };
-    if (manifest.base) {
-        if (!is_valid_image_name(manifest.base->name))
-            return fail(EBADMSG, "base.name: not the name of an image");
-        if (manifest.base->id == manifest.id)
-            return fail(EBADMSG, "base.id: an image cannot be its own base");
-        files.emplace_back("layers", &manifest.layers);
-    }
-    for (const auto& [what, record] : files) {
-        if (!is_valid_image_name(record->name))
-            return fail(
-                EBADMSG, "files.{}.name: '{}' is not a plain file name inside the image", what,
-                record->name
-            );
-        THAW_CHECK(check_digest(*record, what));
+    if (manifest.base) THAW_CHECK(check_base(manifest));
+    THAW_CHECK(check_records(manifest));
+    if (manifest.rootfs) {
+        auto size = check_rootfs_size(manifest.rootfs->file.size);
+        if (!size)
+            return std::unexpected(std::move(size).error().with_context("files.rootfs.file.size"));
     }
     if (manifest.state.size == 0) return fail(EBADMSG, "files.state.size: empty");
     if (manifest.memory.size != manifest.memory_size)
@@ -277,6 +344,10 @@ std::string format_manifest(const Manifest& manifest) {
         value["base"] = {{"name", manifest.base->name}, {"id", format_id(manifest.base->id)}};
         value["files"]["layers"] = file_json(manifest.layers);
     }
+    if (const auto& rootfs = manifest.rootfs)
+        value["files"]["rootfs"] = {
+            {"file", file_json(rootfs->file)}, {"map", file_json(rootfs->map)}
+        };
     if (manifest.source) value["source"] = source_json(*manifest.source);
     return json_dump(value, 4) + "\n";
 }

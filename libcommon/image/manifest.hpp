@@ -31,15 +31,23 @@ inline constexpr const char* kWorkingSetFile = "working-set"; // optional
 inline constexpr const char* kLayersFile = "layers";          // with a base
 inline constexpr const char* kDefaultMemoryFile = "memory";
 inline constexpr const char* kDefaultStateFile = "vmstate";
+inline constexpr const char* kRootfsFile = "rootfs";        // optional
+inline constexpr const char* kRootfsMapFile = "rootfs.map"; // with a rootfs
 
 using ImageId = std::array<std::uint8_t, 16>; // random, made when the image is sealed
 
 struct FileRecord {
     std::string name;       // one path component inside the image
     std::uint64_t size = 0; // bytes
-    // XXH3-128 as hex digits: of the content (state, memory.map); the memory file has that of its
-    // memory.map, which holds a checksum of every page.
+    // XXH3-128 as hex digits: of the content; only the memory file has that of its memory.map,
+    // which holds a checksum of every page.
     std::string digest;
+};
+
+// A root file system that belongs to the image: what its VMs' overlays lie over.
+struct RootfsRecord {
+    FileRecord file;
+    FileRecord map; // as memory.map, over `file`; rootfs_id() is the id in it
 };
 
 struct Drive {
@@ -65,7 +73,7 @@ struct RemoteFile {
 // Where an image has its memory, if not in its folder.
 struct RemoteSource {
     RemoteFile memory;
-    std::optional<RemoteFile> rootfs; // not checked page by page: the server is trusted with it
+    std::optional<RemoteFile> rootfs; // of an image that has one
 };
 
 struct Manifest {
@@ -80,8 +88,10 @@ struct Manifest {
     // A difference: the memory file holds some pages only, `layers` says which (layers.hpp).
     // memory.map describes the whole memory all the same.
     std::optional<BaseImage> base;
-    FileRecord layers; // only with a base
-    // The folder has no memory file; `memory` says what it would be. Never with a base.
+    FileRecord layers;                  // only with a base
+    std::optional<RootfsRecord> rootfs; // never with a base
+    // The folder has no memory file and no rootfs; `memory` and `rootfs` say what they would be.
+    // Never with a base.
     std::optional<RemoteSource> source;
     std::vector<Drive> drives;
     std::string vsock_path;    // empty: none
@@ -93,6 +103,12 @@ std::optional<std::string> path_of_url(std::string_view url);
 
 std::string format_id(const ImageId& id); // 32 hex digits
 Result<ImageId> parse_id(std::string_view text);
+// The id inside the rootfs.map of the image `image`. It is another one, so that neither of the two
+// maps of an image is ever taken for the other, and that what is kept by id (the pager's cache of
+// chunks) keeps memory and root file system apart.
+ImageId rootfs_id(const ImageId& image);
+// The digest as bytes. EBADMSG when it is none.
+Result<std::array<std::uint8_t, 16>> digest_bytes(const FileRecord& record);
 
 // EPROTONOSUPPORT for an unknown format version, EBADMSG otherwise; the message names the member.
 Result<Manifest> parse_manifest(std::string_view json);
@@ -103,6 +119,8 @@ std::string format_manifest(const Manifest& manifest);
 Result<> check_settings(const Manifest& manifest);
 // The memory file's size: not 0, whole pages. EBADMSG.
 Result<> check_memory_size(std::uint64_t memory_size, std::uint64_t page_size);
+// The same for a root file system, in pages of 4 KiB.
+Result<> check_rootfs_size(std::uint64_t size);
 // Everything that parse_manifest() refuses. EBADMSG.
 Result<> check_manifest(const Manifest& manifest);
 

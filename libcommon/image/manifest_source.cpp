@@ -86,7 +86,15 @@ Result<> check_source(const Manifest& manifest) {
             EBADMSG, "source.memory.length: {} differs from files.memory.size {}",
             source.memory.identity.length, manifest.memory.size
         );
-    if (source.rootfs) THAW_CHECK(check_file(*source.rootfs, "rootfs"));
+    if (source.rootfs.has_value() != manifest.rootfs.has_value())
+        return fail(EBADMSG, "source.rootfs: must go with files.rootfs");
+    if (!source.rootfs) return {};
+    THAW_CHECK(check_file(*source.rootfs, "rootfs"));
+    if (source.rootfs->identity.length != manifest.rootfs->file.size)
+        return fail(
+            EBADMSG, "source.rootfs.length: {} differs from files.rootfs.file.size {}",
+            source.rootfs->identity.length, manifest.rootfs->file.size
+        );
     return {};
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The part of a manifest that says where else an image's memory is.
+// The part of a manifest that says where else an image's memory and root file system are.
 
 #include "config/json.hpp"
 #include "image/manifest.hpp"

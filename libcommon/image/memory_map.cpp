@@ -27,24 +27,21 @@ std::uint64_t chunks_of(std::uint64_t pages) {
 }
 
 Result<> check_header(const MapHeader& header, const ImageId& expected, std::uint64_t file_size) {
-    if (header.magic != kMapMagic) return fail(EBADMSG, "memory.map: not a memory map");
+    if (header.magic != kMapMagic) return fail(EBADMSG, "not a memory map");
     if (header.version != kMapVersion)
-        return fail(EPROTONOSUPPORT, "memory.map: version {} is unknown", header.version);
+        return fail(EPROTONOSUPPORT, "version {} is unknown", header.version);
     if (header.page_size != kMapPageSize)
-        return fail(EBADMSG, "memory.map: page size {} is unknown", header.page_size);
+        return fail(EBADMSG, "page size {} is unknown", header.page_size);
     if (header.page_count == 0 || header.page_count > kMaxMapPages ||
         header.chunk_count != chunks_of(header.page_count) || header.run_count > header.page_count)
-        return fail(EBADMSG, "memory.map: damaged header");
+        return fail(EBADMSG, "damaged header");
     const std::uint64_t expected_size = sizeof(MapHeader) + header.page_count * 8 +
                                         header.chunk_count * 8 + header.run_count * sizeof(ZeroRun);
     if (file_size != expected_size)
-        return fail(
-            EBADMSG, "memory.map: {} bytes where its header says {}", file_size, expected_size
-        );
+        return fail(EBADMSG, "{} bytes where its header says {}", file_size, expected_size);
     if (header.id != expected)
         return fail(
-            ESTALE, "memory.map: belongs to image {}, not {}", format_id(header.id),
-            format_id(expected)
+            ESTALE, "belongs to image {}, not {}", format_id(header.id), format_id(expected)
         );
     return {};
 }
@@ -66,12 +63,18 @@ MemoryMap::MemoryMap(MemoryMap&&) noexcept = default;
 MemoryMap& MemoryMap::operator=(MemoryMap&&) noexcept = default;
 MemoryMap::~MemoryMap() = default;
 
-Result<MemoryMap> MemoryMap::load(int fd, const ImageId& expected) {
+Result<MemoryMap> MemoryMap::load(int fd, const ImageId& expected, std::string_view name) {
+    auto map = read(fd, expected);
+    if (!map) return std::unexpected(std::move(map).error().with_context(name));
+    return map;
+}
+
+Result<MemoryMap> MemoryMap::read(int fd, const ImageId& expected) {
     struct stat st{};
-    if (fstat(fd, &st) < 0) return fail_errno(errno, "memory.map: stat");
+    if (fstat(fd, &st) < 0) return fail_errno(errno, "stat");
     const auto size = static_cast<std::uint64_t>(st.st_size);
     MapHeader header;
-    if (size < sizeof header) return fail(EBADMSG, "memory.map: truncated");
+    if (size < sizeof header) return fail(EBADMSG, "truncated");
     THAW_CHECK(pread_exact(fd, std::as_writable_bytes(std::span(&header, 1)), 0));
     THAW_CHECK(check_header(header, expected, size));
 
@@ -81,7 +84,7 @@ Result<MemoryMap> MemoryMap::load(int fd, const ImageId& expected) {
     THAW_CHECK(pread_exact(fd, map.bytes_, 0));
     // The file may have changed between the two reads.
     if (std::memcmp(map.bytes_.data(), &header, sizeof header) != 0)
-        return fail(EBADMSG, "memory.map: changed while it was read");
+        return fail(EBADMSG, "changed while it was read");
     const auto* words = reinterpret_cast<const std::uint64_t*>(map.bytes_.data() + sizeof header);
     map.page_hashes_ = {words, header.page_count};
     words += header.page_count;
@@ -90,9 +93,9 @@ Result<MemoryMap> MemoryMap::load(int fd, const ImageId& expected) {
     map.zero_runs_ = {reinterpret_cast<const ZeroRun*>(words), header.run_count};
 
     if (map_checksum(header, map.chunk_hashes_, map.zero_runs_) != header.checksum)
-        return fail(EBADMSG, "memory.map: damaged (checksum mismatch)");
+        return fail(EBADMSG, "damaged (checksum mismatch)");
     if (!runs_are_sound(map.zero_runs_, header.page_count))
-        return fail(EBADMSG, "memory.map: zero runs overlap or leave the memory");
+        return fail(EBADMSG, "zero runs overlap or leave the memory");
     return map;
 }
 

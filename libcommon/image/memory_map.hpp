@@ -3,7 +3,8 @@
 
 // memory.map: per 4 KiB page of the memory file its XXH3-64, one XXH3-64 over each 4 MiB chunk's
 // list of them, and which runs of pages are zero. Made once when the image is sealed; never
-// inferred from file holes later (sparse copies lie).
+// inferred from file holes later (sparse copies lie). rootfs.map is the same over the root file
+// system, with rootfs_id() inside.
 //
 // Layout, little-endian: MapHeader (64 bytes), page_count page hashes, chunk_count chunk hashes,
 // run_count ZeroRun. header.checksum covers the header (with checksum 0), chunk hashes and runs.
@@ -17,6 +18,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 namespace thaw::image {
@@ -56,8 +58,9 @@ bool is_zero_page(const std::byte* page);
 class MemoryMap {
 public:
     // EBADMSG for damage, EPROTONOSUPPORT for an unknown version, ESTALE when `expected` is not the
-    // id inside.
-    static Result<MemoryMap> load(int fd, const ImageId& expected);
+    // id inside. `name` is what messages call the file.
+    static Result<MemoryMap>
+    load(int fd, const ImageId& expected, std::string_view name = kMemoryMapFile);
     MemoryMap(MemoryMap&&) noexcept;
     MemoryMap& operator=(MemoryMap&&) noexcept;
     MemoryMap(const MemoryMap&) = delete;
@@ -79,6 +82,7 @@ public:
 
 private:
     MemoryMap() = default;
+    static Result<MemoryMap> read(int fd, const ImageId& expected);
     std::uint64_t checksum_ = 0;
     std::vector<std::byte> bytes_; // the spans point into it
     std::span<const std::uint64_t> page_hashes_;

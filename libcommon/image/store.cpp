@@ -141,6 +141,13 @@ Result<OpenImage> open_files(int root, std::string_view name) {
         THAW_TRY(image.memory, open_record(image.directory.get(), manifest.memory));
     }
     THAW_TRY(image.memory_map, open_record(image.directory.get(), manifest.memory_map));
+    if (manifest.rootfs) {
+        const auto& rootfs = *manifest.rootfs;
+        THAW_TRY(image.rootfs_map, open_record(image.directory.get(), rootfs.map));
+        if (!manifest.source) {
+            THAW_TRY(image.rootfs, open_record(image.directory.get(), rootfs.file));
+        }
+    }
     // What cannot be opened, a symbolic link among others, is as good as not there.
     if (auto working_set = open_regular(image.directory.get(), kWorkingSetFile))
         image.working_set = std::move(*working_set);
@@ -154,6 +161,8 @@ Result<OpenImage> open_checked(int root, std::string_view name) {
     THAW_CHECK(check_record_digest(image.memory_map.get(), image.manifest.memory_map));
     if (image.manifest.base)
         THAW_CHECK(check_record_digest(image.layers.get(), image.manifest.layers));
+    if (image.manifest.rootfs)
+        THAW_CHECK(check_record_digest(image.rootfs_map.get(), image.manifest.rootfs->map));
     return image;
 }
 

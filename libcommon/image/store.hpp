@@ -37,6 +37,8 @@ struct OpenImage {
     Fd state;      // read-only
     Fd memory;     // read-only; invalid when the manifest has a source
     Fd memory_map; // read-only
+    Fd rootfs;     // read-only; invalid when there is none or the manifest has a source
+    Fd rootfs_map; // read-only; invalid when there is none
     // Read-only; invalid when nothing was recorded. Not checked: whoever reads it does that.
     Fd working_set;
     // Of a difference: the file "layers", loaded as well, and the images below, nearest first.
@@ -50,12 +52,12 @@ public:
     explicit Store(std::string root) : root_(std::move(root)) {}
     const std::string& root() const { return root_; }
 
-    // Opens and checks what can be checked quickly: manifest, sizes, digest of state, memory.map
-    // and layers, and of a difference all images below it. ENOENT no such image; EINVAL bad name;
-    // ELOOP a symlink; EBADMSG not sealed or damaged manifest; EPROTONOSUPPORT unknown format;
-    // ESTALE a file is not the sealed one (missing, truncated, replaced), or an image below a
-    // difference is not the one it was made over. kErrorImageIsRemote (EREMOTE), unless Allow says
-    // that the caller can do without the memory's descriptor.
+    // Opens and checks what can be checked quickly: manifest, sizes, digest of state, memory.map,
+    // layers and rootfs.map, and of a difference all images below it. ENOENT no such image; EINVAL
+    // bad name; ELOOP a symlink; EBADMSG not sealed or damaged manifest; EPROTONOSUPPORT unknown
+    // format; ESTALE a file is not the sealed one (missing, truncated, replaced), or an image below
+    // a difference is not the one it was made over. kErrorImageIsRemote (EREMOTE), unless Allow
+    // says that the caller can do without the memory's descriptor.
     enum class Remote { Refuse, Allow };
     Result<OpenImage> open(std::string_view name, Remote remote = Remote::Refuse) const;
 

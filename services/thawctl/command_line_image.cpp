@@ -53,8 +53,6 @@ void describe_remote(CLI::App& group, CommandLine& line) {
         add_image_verb(group, line, "push", "Put an image on a server", verb_image_push, true);
     for (auto* verb : {add, push})
         verb->add_option("URL", image.url, "Folder of the image there")->required();
-    add->add_option("--rootfs", image.rootfs, "File of the root file system in it")
-        ->type_name("NAME");
     push->add_flag("--force", image.force, "Also when there is one already");
     for (auto* verb : {add, pull, push})
         verb->add_option("--fetch-socket", image.fetch_socket, "Socket of thaw-fetchd")

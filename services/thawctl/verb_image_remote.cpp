@@ -119,12 +119,14 @@ add_remote(const ImageArguments& arguments, image::Store::Warnings& warnings) {
     const auto& folder = arguments.url;
     image::RemoteSource source;
     THAW_TRY(source.memory, pin(*remote, folder, manifest.memory.name));
-    if (!arguments.rootfs.empty()) {
-        THAW_TRY(source.rootfs, pin(*remote, folder, arguments.rootfs));
+    if (manifest.rootfs) {
+        THAW_TRY(source.rootfs, pin(*remote, folder, manifest.rootfs->file.name));
     }
     manifest.source = std::move(source);
     THAW_CHECK(image::check_manifest(manifest));
     THAW_CHECK(fetch_record(*remote, *draft, folder, manifest.memory_map, manifest.memory_size));
+    if (const auto& rootfs = manifest.rootfs)
+        THAW_CHECK(fetch_record(*remote, *draft, folder, rootfs->map, rootfs->file.size));
     THAW_CHECK(fetch_record(*remote, *draft, folder, manifest.state, kMostState));
     for (const char* name : {image::kAccessLogFile, image::kWorkingSetFile})
         THAW_CHECK(fetch_extra(*remote, *draft, folder, name, 2 * manifest.memory_size));

@@ -109,8 +109,7 @@ struct ImageArguments {
     std::string max; // as typed; empty: the manager's RecordMaxSec=
     bool allow_writes = false;
     bool no_block = false;
-    std::string url;    // the folder of a remote image
-    std::string rootfs; // name of a file in it; empty: none
+    std::string url; // the folder of a remote image
     std::string fetch_socket = protocol::kFetchSocket;
 };
 Result<int> verb_image_import(const ImageArguments& arguments, const OutputOptions& options);

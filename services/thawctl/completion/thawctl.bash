@@ -151,7 +151,7 @@ _thawctl() {
             options+=' --runs --max --allow-writes --no-block'
             [[ -z $name ]] && choices=$(__thawctl_images)
             ;;
-        add-remote) options+=' --rootfs --fetch-socket' ;;
+        add-remote) options+=' --fetch-socket' ;;
         pull)
             options+=' --fetch-socket'
             [[ -z $name ]] && choices=$(__thawctl_images)

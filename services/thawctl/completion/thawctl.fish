@@ -159,7 +159,6 @@ complete -c thawctl -n '__thawctl_in image record' -l runs -x -d 'Number of runs
 complete -c thawctl -n '__thawctl_in image record' -l max -x -d 'Limit of each run'
 complete -c thawctl -n '__thawctl_in image record' -l allow-writes -d 'Also with writable drives'
 complete -c thawctl -n '__thawctl_in image record' -l no-block -d 'Do not wait'
-complete -c thawctl -n '__thawctl_in image add-remote' -l rootfs -x -d 'File of the root file system'
 complete -c thawctl -n '__thawctl_in image add-remote,pull,push' -l fetch-socket -r -F -d 'Socket of thaw-fetchd'
 complete -c thawctl -n '__thawctl_in image push' -l force -d 'Also when there is one'
 complete -c thawctl -n '__thawctl_in image rm' -l force -d 'Also when in use'

@@ -69,12 +69,82 @@ TEST(Manifest, OfADifferenceNamesItsBase) {
     expect_refused(value, EBADMSG, "does not fit");
 }
 
+// `manifest` with a root file system of three pages.
+Manifest with_rootfs(Manifest manifest) {
+    const std::string digest = "00112233445566778899aabbccddeeff";
+    manifest.rootfs = RootfsRecord{
+        .file = {"rootfs", 3 * kPageSize4K, digest},
+        .map = {"rootfs.map", 96, digest},
+    };
+    return manifest;
+}
+
+TEST(Manifest, OfAnImageWithARootFileSystem) {
+    const auto manifest = with_rootfs(sample());
+    const auto text = format_manifest(manifest);
+    const auto parsed = parse_manifest(text);
+    ASSERT_TRUE(parsed) << parsed.error().message();
+    ASSERT_TRUE(parsed->rootfs);
+    EXPECT_EQ(parsed->rootfs->file.name, "rootfs");
+    EXPECT_EQ(parsed->rootfs->file.size, 3 * kPageSize4K);
+    EXPECT_EQ(parsed->rootfs->map.name, "rootfs.map");
+    EXPECT_EQ(parsed->rootfs->map.size, 96U);
+    EXPECT_EQ(format_manifest(*parsed), text);
+    const auto digest = digest_bytes(parsed->rootfs->file);
+    ASSERT_TRUE(digest);
+    EXPECT_EQ((*digest)[1], 0x11);
+    EXPECT_EQ((*digest)[15], 0xff);
+    EXPECT_FALSE(digest_bytes({"rootfs", 1, "0011"}));
+    const auto good = nlohmann::json::parse(text);
+    for (const std::uint64_t size : {0ULL, 1ULL, 4095ULL, 3 * 4096ULL + 512, 1ULL << 47}) {
+        auto value = good;
+        value["files"]["rootfs"]["file"]["size"] = size;
+        expect_refused(value, EBADMSG, "files.rootfs.file.size");
+    }
+    for (const char* part : {"file", "map"}) {
+        auto value = good;
+        value["files"]["rootfs"][part]["name"] = "../rootfs";
+        expect_refused(value, EBADMSG, fmt::format("files.rootfs.{}.name", part));
+        value = good;
+        value["files"]["rootfs"][part]["digest"] = "0011";
+        expect_refused(value, EBADMSG, fmt::format("files.rootfs.{}.digest", part));
+        value = good;
+        value["files"]["rootfs"].erase(part);
+        expect_refused(value, EBADMSG, part);
+    }
+    // A difference lies over the root file system of no image.
+    auto difference = manifest;
+    difference.base = BaseImage{"below", {9, 9, 9}};
+    difference.layers = {"layers", 100, manifest.state.digest};
+    expect_refused(nlohmann::json::parse(format_manifest(difference)), EBADMSG, "files.rootfs");
+    difference.rootfs.reset();
+    EXPECT_TRUE(check_manifest(difference));
+}
+
+TEST(Manifest, NoTwoFilesHaveOneName) {
+    const auto good = nlohmann::json::parse(format_manifest(with_rootfs(sample())));
+    for (const char* name : {"memory", "memory.map", "vmstate", "image.json", "working-set"}) {
+        auto value = good;
+        value["files"]["rootfs"]["file"]["name"] = name;
+        expect_refused(value, EBADMSG, "files.rootfs.file.name");
+    }
+    auto value = good;
+    value["files"]["memory"]["name"] = "vmstate";
+    expect_refused(value, EBADMSG, "files.memory.name");
+}
+
+TEST(Manifest, TheMapsOfAnImageHaveDifferentIds) {
+    const auto id = sample().id;
+    EXPECT_NE(rootfs_id(id), id);
+    EXPECT_EQ(rootfs_id(rootfs_id(id)), id); // so no two images share one
+}
+
 TEST(Manifest, OfARemoteImageNamesItsSource) {
-    auto manifest = sample();
+    auto manifest = with_rootfs(sample());
     const std::uint64_t size = manifest.memory.size;
     manifest.source = RemoteSource{
         .memory = {"https://example.org/web/memory", {size, "\"abc\"", "Mon, 01 Jan 2024"}},
-        .rootfs = RemoteFile{"file:///srv/web/rootfs", {4096, "", ""}},
+        .rootfs = RemoteFile{"file:///srv/web/rootfs", {3 * kPageSize4K, "", ""}},
     };
     const auto text = format_manifest(manifest);
     const auto parsed = parse_manifest(text);
@@ -110,6 +180,16 @@ TEST(Manifest, OfARemoteImageNamesItsSource) {
     value = good;
     value["source"].erase("memory");
     expect_refused(value, EBADMSG, "memory");
+    // The root file system is remote with the memory, and is the one that was sealed.
+    value = good;
+    value["source"].erase("rootfs");
+    expect_refused(value, EBADMSG, "source.rootfs");
+    value = good;
+    value["files"].erase("rootfs");
+    expect_refused(value, EBADMSG, "source.rootfs");
+    value = good;
+    value["source"]["rootfs"]["length"] = 2 * kPageSize4K;
+    expect_refused(value, EBADMSG, "source.rootfs.length");
     manifest.base = BaseImage{"below", {9, 9, 9}};
     manifest.layers = manifest.memory_map;
     EXPECT_FALSE(check_manifest(manifest));

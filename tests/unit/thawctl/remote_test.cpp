@@ -122,12 +122,11 @@ TEST_F(RemoteVerbs, PushAddPull) {
     EXPECT_EQ(again.exit_code, 1);
     EXPECT_NE(again.err.find("--force"), std::string::npos) << again.err;
 
-    const auto added =
-        run({"image", "add-remote", "far", web_->url("/web/"), "--rootfs", "vmstate"});
+    const auto added = run({"image", "add-remote", "far", web_->url("/web/")});
     ASSERT_EQ(added.exit_code, 0) << added.err;
     const auto far = store().open("far", image::Store::Remote::Allow);
     ASSERT_TRUE(far) << far.error().message();
-    ASSERT_TRUE(far->manifest.source && far->manifest.source->rootfs);
+    ASSERT_TRUE(far->manifest.source);
     EXPECT_EQ(far->manifest.source->memory.url, web_->url("/web/memory"));
     EXPECT_EQ(far->manifest.source->memory.identity.length, kMemory);
     EXPECT_FALSE(far->manifest.source->memory.identity.etag.empty());
