@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "protocol/session_memory.hpp"
 
-#include "core/kernel_compat.hpp"
+#include "core/memfd.hpp"
 #include "core/names.hpp"
 
 #include <fcntl.h>
@@ -19,22 +19,11 @@ namespace thaw::protocol {
 
 namespace {
 
-constexpr int kSessionMemorySeals = F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
-
 std::uint64_t monotonic_ns() noexcept {
     timespec now{};
     ::clock_gettime(CLOCK_MONOTONIC, &now);
     return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
            static_cast<std::uint64_t>(now.tv_nsec);
-}
-
-Result<Fd> make_memfd() {
-    // Kernels before 6.3 do not know NOEXEC_SEAL and say EINVAL.
-    constexpr unsigned kBase = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-    Fd fd(::memfd_create("thaw-session", kBase | MFD_NOEXEC_SEAL));
-    if (!fd && errno == EINVAL) fd.reset(::memfd_create("thaw-session", kBase));
-    if (!fd) return fail_errno(errno, "make the session memory");
-    return fd;
 }
 
 Result<std::byte*> map_shared(int fd, std::size_t size) {
@@ -169,11 +158,7 @@ Result<SessionMemory> SessionMemory::create(const SessionInfo& given) {
     info.created_ns = monotonic_ns();
     THAW_CHECK(check_info(info, EINVAL));
     const std::size_t size = session_bytes(info.memory_size, info.flags);
-    THAW_TRY(Fd fd, make_memfd());
-    if (::ftruncate(fd.get(), static_cast<off_t>(size)) != 0)
-        return fail_errno(errno, "size the session memory to {}", size);
-    if (::fcntl(fd.get(), F_ADD_SEALS, kSessionMemorySeals) != 0)
-        return fail_errno(errno, "seal the session memory");
+    THAW_TRY(Fd fd, make_sized_memfd("thaw-session", size));
     const SessionHeader header = header_of(info, size);
     // pwrite() reports a lack of memory that a store to the mapping would turn into SIGBUS.
     if (::pwrite(fd.get(), &header, sizeof header, kHeaderOffset) != sizeof header)
@@ -188,9 +173,7 @@ Result<SessionMemory> SessionMemory::create(const SessionInfo& given) {
 }
 
 Result<SessionMemory> SessionMemory::map(Fd memfd) {
-    const int seals = ::fcntl(memfd.get(), F_GET_SEALS);
-    if (seals < 0 || (seals & kSessionMemorySeals) != kSessionMemorySeals)
-        return fail(EBADMSG, "session memory: not a sealed memfd");
+    if (!has_fixed_size(memfd.get())) return fail(EBADMSG, "session memory: not a sealed memfd");
     struct stat status{};
     if (::fstat(memfd.get(), &status) != 0) return fail_errno(errno, "stat the session memory");
     const auto size = static_cast<std::size_t>(status.st_size);

@@ -2,10 +2,10 @@
 #include "overlay/tier.hpp"
 
 #include "core/file.hpp"
+#include "core/memfd.hpp"
 #include "overlay/block_map.hpp"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -43,12 +43,7 @@ void Tier::reclaim(const std::vector<SlotRun>& runs) {
 
 Result<std::unique_ptr<MemoryTier>> MemoryTier::create(std::uint64_t budget) {
     const std::uint32_t capacity = slots_in(budget);
-    Fd memfd(::memfd_create("thaw-rootfs", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-    if (!memfd) return fail_errno(errno, "memfd_create");
-    if (::ftruncate(memfd.get(), static_cast<off_t>(byte_of(capacity))) != 0)
-        return fail_errno(errno, "size of the memfd");
-    if (::fcntl(memfd.get(), F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0)
-        return fail_errno(errno, "seals of the memfd");
+    THAW_TRY(Fd memfd, make_sized_memfd("thaw-rootfs", byte_of(capacity)));
     return std::make_unique<MemoryTier>(std::move(memfd), capacity);
 }
 
