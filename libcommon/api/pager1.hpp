@@ -64,6 +64,8 @@ inline constexpr std::string_view kQuiesceTimeout = "org.thaw.pager1.Error.Quies
 inline constexpr std::string_view kNotTracking = "org.thaw.pager1.Error.NotTracking";
 // It is, but nobody can vouch for what was noted.
 inline constexpr std::string_view kTrackingFailed = "org.thaw.pager1.Error.TrackingFailed";
+// The root file system of that VM is served already.
+inline constexpr std::string_view kRootfsExists = "org.thaw.pager1.Error.RootfsExists";
 } // namespace error
 
 // Every error name with the errno it stands for; register_bus_errors() takes it.
@@ -90,6 +92,7 @@ inline constexpr std::array kErrors{
     BusErrorName{error::kQuiesceTimeout, ETIMEDOUT},
     BusErrorName{error::kNotTracking, ENODATA},
     BusErrorName{error::kTrackingFailed, EIO},
+    BusErrorName{error::kRootfsExists, EEXIST},
 };
 
 } // namespace thaw::pager1

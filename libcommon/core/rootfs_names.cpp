@@ -28,6 +28,10 @@ std::string rootfs_directory(std::string_view vm) {
     return fmt::format("{}/{}", kRootfs, vm);
 }
 
+std::string rootfs_source(std::string_view vm) {
+    return fmt::format("/run/thaw/pager/rootfs/{}.sock", vm);
+}
+
 std::string rootfs_drop_in(std::string_view unit) {
     return fmt::format("{}/{}.d/50-thaw.conf", kRuntimeUnits, unit);
 }

@@ -19,6 +19,8 @@ namespace paths {
 inline constexpr const char* kRootfs = "/run/thaw/rootfs";
 inline constexpr const char* kRootfsState = "/var/lib/thaw/rootfs"; // durable overlays
 std::string rootfs_directory(std::string_view vm);                  // /run/thaw/rootfs/VM
+// Where the pager serves a base that lies behind a URL.
+std::string rootfs_source(std::string_view vm);    // /run/thaw/pager/rootfs/VM.sock
 std::string rootfs_drop_in(std::string_view unit); // .../thaw-rootfs@X.service.d/50-thaw.conf
 } // namespace paths
 

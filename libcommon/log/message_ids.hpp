@@ -168,5 +168,7 @@ inline constexpr std::string_view kRootfsFailed = "89839a9273df46f5bdbb7366934fc
 inline constexpr std::string_view kRootfsGrowthStopped = "07cdbf7762ca450ea15fed90b3e175af";
 // An overlay may grow again.
 inline constexpr std::string_view kRootfsGrows = "781f208803db4e988bda757c5ebae35c";
+// A process connected to read a VM's root file system and was turned away.
+inline constexpr std::string_view kRootfsClientRejected = "a4153f7a48814c629e6378b8c7b0db3a";
 
 } // namespace thaw::message_id

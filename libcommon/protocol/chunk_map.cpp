@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "protocol/chunk_map.hpp"
 
-#include "core/kernel_compat.hpp"
+#include "core/memfd.hpp"
 #include "protocol/session_layout.hpp"
 
 #include <fcntl.h>
@@ -17,8 +17,7 @@ namespace thaw::protocol {
 
 namespace {
 
-constexpr std::uint64_t kChunkMapMagic = 0x314b'4e48'4357'4854; // "THWCHNK1"
-constexpr int kChunkMapSeals = F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
+constexpr std::uint64_t kChunkMapMagic = 0x324b'4e48'4357'4854; // "THWCHNK2"
 
 } // namespace
 
@@ -33,13 +32,14 @@ struct ChunkMap::Header {
 namespace {
 
 constexpr std::size_t kHeaderSize = 64;
+constexpr std::size_t kEntrySize = 16;
 
 constexpr std::uint64_t chunks_of(std::uint64_t memory_size) {
     return (memory_size + kChunkSize - 1) / kChunkSize;
 }
 
 std::size_t bytes_of(std::uint64_t memory_size) {
-    return kHeaderSize + chunks_of(memory_size) * 2 * sizeof(std::uint32_t);
+    return kHeaderSize + chunks_of(memory_size) * kEntrySize;
 }
 
 Result<std::byte*> map_shared(int fd, std::size_t size, int protection) {
@@ -52,18 +52,13 @@ Result<std::byte*> map_shared(int fd, std::size_t size, int protection) {
 
 Result<ChunkMap> ChunkMap::create(const ImageId& image, std::uint64_t memory_size) {
     static_assert(sizeof(Header) == kHeaderSize);
-    static_assert(sizeof(Entry) == 2 * sizeof(std::uint32_t));
+    static_assert(sizeof(Entry) == kEntrySize);
     if (memory_size == 0 || memory_size > kMaxMemorySize || memory_size % kBitPage != 0)
         return fail(EINVAL, "chunk map: bad memory size {}", memory_size);
-    // Kernels before 6.3 do not know NOEXEC_SEAL and say EINVAL.
-    constexpr unsigned kBase = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-    Fd fd(::memfd_create("thaw-chunk-map", kBase | MFD_NOEXEC_SEAL));
-    if (!fd && errno == EINVAL) fd.reset(::memfd_create("thaw-chunk-map", kBase));
-    if (!fd) return fail_errno(errno, "make a chunk map");
     const std::size_t size = bytes_of(memory_size);
+    THAW_TRY(Fd fd, make_sized_memfd("thaw-chunk-map", size));
     // Allocated whole: nobody meets a page that cannot be had.
-    if (::ftruncate(fd.get(), static_cast<off_t>(size)) != 0 ||
-        ::fallocate(fd.get(), 0, 0, static_cast<off_t>(size)) != 0)
+    if (::fallocate(fd.get(), 0, 0, static_cast<off_t>(size)) != 0)
         return fail_errno(errno, "allocate a chunk map of {} bytes", size);
     Header header{
         .magic = kChunkMapMagic,
@@ -75,17 +70,13 @@ Result<ChunkMap> ChunkMap::create(const ImageId& image, std::uint64_t memory_siz
     std::ranges::copy(image, header.image);
     if (::pwrite(fd.get(), &header, sizeof header, 0) != static_cast<ssize_t>(sizeof header))
         return fail_errno(errno, "write a chunk map");
-    if (::fcntl(fd.get(), F_ADD_SEALS, kChunkMapSeals) != 0)
-        return fail_errno(errno, "seal a chunk map");
     return map(std::move(fd), Access::Write);
 }
 
 Result<ChunkMap> ChunkMap::map(Fd memfd, Access access) {
     struct stat status{};
     if (::fstat(memfd.get(), &status) != 0) return fail_errno(errno, "stat the chunk map");
-    const int seals = ::fcntl(memfd.get(), F_GET_SEALS);
-    if (seals < 0 || (seals & kChunkMapSeals) != kChunkMapSeals)
-        return fail(EBADMSG, "chunk map: no memfd of a fixed size");
+    if (!has_fixed_size(memfd.get())) return fail(EBADMSG, "chunk map: no memfd of a fixed size");
     ChunkMap map;
     map.size_ = static_cast<std::size_t>(status.st_size);
     if (map.size_ < kHeaderSize) return fail(EBADMSG, "chunk map: too short");
@@ -138,8 +129,15 @@ std::uint32_t ChunkMap::ready(std::uint64_t chunk) const {
     return std::min(entry(chunk).ready.load(std::memory_order_seq_cst), pages_of(chunk));
 }
 
+std::uint32_t ChunkMap::generation(std::uint64_t chunk) const {
+    return entry(chunk).generation.load(std::memory_order_seq_cst);
+}
+
 void ChunkMap::set_ready(std::uint64_t chunk, std::uint32_t pages) {
-    entry(chunk).ready.store(pages, std::memory_order_seq_cst);
+    Entry& changed = entry(chunk);
+    // In this order: who meets the new generation meets the pages gone as well.
+    const auto before = changed.ready.exchange(pages, std::memory_order_seq_cst);
+    if (pages < before) changed.generation.fetch_add(1, std::memory_order_seq_cst);
 }
 
 bool ChunkMap::is_on_disk(std::uint64_t chunk) const {

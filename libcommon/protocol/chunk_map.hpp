@@ -11,6 +11,10 @@
 // session memory (SessionState::used_chunk), then looks at ready(), copies, clears. The broker
 // clears ready(), then looks at what all sessions have published, and only then punches the hole.
 // Both sides use sequentially consistent order, so one of them sees the other.
+//
+// Who publishes nothing (the server of a root file system, which nobody trusts with holding chunks)
+// looks at generation() before ready(), reads, and looks again: another number means that the bytes
+// may have been taken away meanwhile, and they are read anew.
 
 #include "core/fd.hpp"
 
@@ -51,7 +55,9 @@ public:
     // Pages from the chunk's first on that are there and were checked.
     std::uint32_t ready(std::uint64_t chunk) const;
     bool is_whole(std::uint64_t chunk) const { return ready(chunk) == pages_of(chunk); }
-    // Broker only.
+    // Counts how often pages of the chunk ceased to be there. May wrap around.
+    std::uint32_t generation(std::uint64_t chunk) const;
+    // Broker only. Fewer pages than before begin another generation.
     void set_ready(std::uint64_t chunk, std::uint32_t pages);
     // Broker only, of no meaning to others: the tier on disk has the whole chunk.
     bool is_on_disk(std::uint64_t chunk) const;
@@ -61,7 +67,9 @@ private:
     struct Header;
     struct Entry {
         std::atomic<std::uint32_t> ready;
+        std::atomic<std::uint32_t> generation;
         std::atomic<std::uint32_t> on_disk;
+        std::uint32_t reserved;
     };
     ChunkMap() = default;
     Entry& entry(std::uint64_t chunk) const;

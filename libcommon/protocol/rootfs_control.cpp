@@ -194,7 +194,7 @@ Result<PointReply> decode_point_reply(std::span<const std::byte> data, std::vect
     const bool has_memory = (wire.parts & kHasMemory) != 0;
     const bool has_disk = (wire.parts & kHasDisk) != 0;
     if (wire.parts > (kHasMemory | kHasDisk) || wire.reserved != 0 ||
-        wire.base_kind > static_cast<std::uint32_t>(BaseKind::Image) ||
+        wire.base_kind > static_cast<std::uint32_t>(BaseKind::Content) ||
         wire.base_size > kMaxDiskSize)
         return fail(EBADMSG, "rootfs point: values out of range");
     if (fds.size() != 1U + (has_memory ? 1U : 0U) + (has_disk ? 1U : 0U))

@@ -64,9 +64,10 @@ enum class RootfsType : std::uint16_t {
 
 // What lies below an overlay, as far as its server knows without reading it.
 enum class BaseKind : std::uint32_t {
-    None = 0,  // nothing: what was never written reads as zeros
-    File = 1,  // a file on this host; id from base_identity_of()
-    Image = 2, // the root file system of a sealed image; id is the image's
+    None = 0, // nothing: what was never written reads as zeros
+    File = 1, // a file on this host; id from base_identity_of()
+    // The root file system of an image that is not on this host; id is XXH3-128 over all of it.
+    Content = 2,
 };
 struct BaseIdentity {
     BaseKind kind = BaseKind::None;
@@ -107,7 +108,8 @@ struct RootfsStatus {
     std::string name; // the VM's
     DiskGeometry geometry;
     BaseIdentity base;
-    std::string base_path; // empty: no file of this host
+    std::string base_path;  // empty: no file of this host
+    std::string base_image; // then: whose root file system it is
     std::uint64_t dirty_blocks = 0;
     std::uint64_t dirty_bytes = 0; // of dirty blocks, wherever they lie
     std::uint64_t zero_blocks = 0;

@@ -19,7 +19,7 @@ using namespace std::string_view_literals;
 constexpr EnumTable kBaseKinds{std::array{
     std::pair{BaseKind::None, "none"sv},
     std::pair{BaseKind::File, "file"sv},
-    std::pair{BaseKind::Image, "image"sv},
+    std::pair{BaseKind::Content, "content"sv},
 }};
 
 // Every plain counter of the status, for both directions.
@@ -73,6 +73,7 @@ std::string format_rootfs_status(const RootfsStatus& status) {
           {"size", status.base.size},
           {"id", hex_encode(status.base.id.data(), status.base.id.size())}}},
         {"base_path", status.base_path},
+        {"base_image", status.base_image},
         {"durable", status.durable},
         {"point_held", status.point_held},
     };
@@ -94,7 +95,8 @@ Result<RootfsStatus> parse_rootfs_status(std::string_view json) {
     THAW_TRY(const auto base, root.at("base"));
     THAW_TRY(status.base, parse_base(base));
     THAW_TRY(status.base_path, root.string_or("base_path", ""));
-    if (!is_plain(status.name) || !is_plain(status.base_path))
+    THAW_TRY(status.base_image, root.string_or("base_image", ""));
+    if (!is_plain(status.name) || !is_plain(status.base_path) || !is_plain(status.base_image))
         return fail(EBADMSG, "rootfs status: control characters in a name");
     THAW_TRY(status.durable, root.boolean_or("durable", false));
     THAW_TRY(status.point_held, root.boolean_or("point_held", false));

@@ -151,6 +151,13 @@ EncodedMessage encode(const ChunkFailedMessage& message) {
     return build(ControlType::ChunkFailed, wire, {});
 }
 
+EncodedMessage encode(const ChunksMessage& message) {
+    return build(
+        ControlType::Chunks, WireEmpty{},
+        {message.data.get(), message.map.get(), message.index.get(), message.uses.get()}
+    );
+}
+
 EncodedMessage encode(ControlType bare) {
     return build(bare, WireEmpty{}, {});
 }

@@ -29,6 +29,13 @@
 //     WantChunk                       pages of a remote image's memory are needed; said again from
 //                                     time to time, and to every new broker
 //
+// The server of a root file system that lies behind a URL speaks a part of this with the broker, on
+// a socket of its own (services/pagerd/rootfs_source.hpp): once the broker knows whom it has before
+// it, it says
+//     Chunks     memfd of the cache and its chunk map, both to read; the map of checksums;
+//                the table of uses (chunk_uses.hpp)
+// and then WantChunk is answered by ChunkLanded or ChunkFailed, as above.
+//
 // Spares are unconnected SOCK_SEQPACKET sockets: a worker has no socket(2) any more once it serves,
 // and needs one for each broker it dials in to. They must be non-blocking and close-on-exec.
 
@@ -60,6 +67,7 @@ enum class ControlType : std::uint16_t {
     Attend = 4,
     ChunkLanded = 5,
     ChunkFailed = 6,
+    Chunks = 7,
     Ready = 16,
     Hello = 17,
     Failed = 18,
@@ -128,6 +136,12 @@ struct WantChunkMessage {
     std::uint32_t ahead = 0;
 };
 inline constexpr std::uint32_t kMostChunksAhead = 8;
+struct ChunksMessage {
+    Fd data;
+    Fd map;
+    Fd index;
+    Fd uses;
+};
 struct ChunkLandedMessage {
     std::uint32_t chunk = 0;
 };
@@ -149,6 +163,7 @@ struct ControlMessage {
     WantChunkMessage want_chunk;
     ChunkLandedMessage chunk_landed;
     ChunkFailedMessage chunk_failed;
+    ChunksMessage chunks;
 };
 
 // A message ready for send_message(); `fds` are borrowed.
@@ -180,6 +195,7 @@ EncodedMessage encode(const ReplayEndedMessage& message);
 EncodedMessage encode(const WantChunkMessage& message);
 EncodedMessage encode(const ChunkLandedMessage& message);
 EncodedMessage encode(const ChunkFailedMessage& message);
+EncodedMessage encode(const ChunksMessage& message);
 // Attend, Quit, Complete, VmmExited.
 EncodedMessage encode(ControlType bare);
 

@@ -161,6 +161,17 @@ decode_want_chunk(std::span<const std::byte> data, const std::vector<Fd>& fds) {
     };
 }
 
+Result<ChunksMessage> decode_chunks(std::span<const std::byte> data, std::vector<Fd>& fds) {
+    THAW_CHECK(take_body<WireEmpty>(data));
+    THAW_CHECK(expect_fds(fds, 4));
+    return ChunksMessage{
+        .data = std::move(fds[0]),
+        .map = std::move(fds[1]),
+        .index = std::move(fds[2]),
+        .uses = std::move(fds[3]),
+    };
+}
+
 Result<WelcomeMessage> decode_welcome(std::span<const std::byte> data, std::vector<Fd>& fds) {
     THAW_TRY(const WireWelcome wire, take_body<WireWelcome>(data));
     if (wire.spares > kMaxSpareSockets) return fail(EBADMSG, "Welcome: counts out of range");
@@ -222,6 +233,10 @@ Result<ControlMessage> decode(std::span<const std::byte> data, std::vector<Fd> f
     case ControlType::ChunkFailed: {
         THAW_TRY(const WireChunk wire, decode_chunk(data, fds));
         message.chunk_failed = {.chunk = wire.chunk, .errno_value = wire.value};
+        return message;
+    }
+    case ControlType::Chunks: {
+        THAW_TRY(message.chunks, decode_chunks(data, fds));
         return message;
     }
     case ControlType::Attend:

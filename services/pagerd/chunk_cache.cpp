@@ -165,7 +165,7 @@ Result<> ChunkCache::adopt(const std::string& id, std::map<FdRole, Fd>& stored) 
 
 void ChunkCache::attach(ChunkImage& image, ChunkUser& user) {
     image.users().push_back(&user);
-    image.set_name(user.chunk_memory().info().image_name);
+    image.set_name(user.image_name());
 }
 
 void ChunkCache::detach(ChunkImage& image, ChunkUser& user) {

@@ -2,11 +2,10 @@
 #include "chunk_image.hpp"
 
 #include "core/file.hpp"
-#include "core/kernel_compat.hpp"
+#include "core/memfd.hpp"
 
 #include <fcntl.h>
 #include <linux/falloc.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -24,20 +23,6 @@ namespace {
 constexpr Microseconds kReadGrace = kUsecPerSec;
 constexpr std::size_t kVerifyBytes = 256 << 10;
 constexpr std::uint64_t kStatBlock = 512; // what st_blocks counts, on every file system
-
-Result<Fd> make_data(std::uint64_t size) {
-    // Against resizing only: a seal against writing would forbid to give chunks back.
-    constexpr int kSeals = F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
-    constexpr unsigned kBase = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-    // Kernels before 6.3 do not know NOEXEC_SEAL and say EINVAL.
-    Fd fd(::memfd_create("thaw-chunks", kBase | MFD_NOEXEC_SEAL));
-    if (!fd && errno == EINVAL) fd.reset(::memfd_create("thaw-chunks", kBase));
-    if (!fd) return fail_errno(errno, "make a chunk cache");
-    if (::ftruncate(fd.get(), static_cast<off_t>(size)) != 0)
-        return fail_errno(errno, "size a chunk cache of {} bytes", size);
-    if (::fcntl(fd.get(), F_ADD_SEALS, kSeals) != 0) return fail_errno(errno, "seal a chunk cache");
-    return fd;
-}
 
 // Without a name it goes with its last descriptor, whatever happens.
 Result<Fd> make_spill(const std::string& directory, std::uint64_t size) {
@@ -70,7 +55,8 @@ Result<std::unique_ptr<ChunkImage>> ChunkImage::create(
     THAW_TRY(const auto image, image::parse_id(id));
     THAW_TRY(auto map, protocol::ChunkMap::create(image, memory_size));
     ChunkFiles files{.data = {}, .index = std::move(index), .spill = {}};
-    THAW_TRY(files.data, make_data(memory_size));
+    // Sealed against resizing only: a seal against writing would forbid to give chunks back.
+    THAW_TRY(files.data, make_sized_memfd("thaw-chunks", memory_size));
     if (!directory.empty()) {
         THAW_TRY(files.spill, make_spill(directory, memory_size));
     }
@@ -115,8 +101,7 @@ std::uint64_t ChunkImage::bytes_of(std::uint64_t chunk) const {
 
 bool ChunkImage::is_used(std::uint64_t chunk) const {
     return std::ranges::any_of(users_, [&](const ChunkUser* user) {
-        const auto& state = user->chunk_memory().state();
-        return state.used_chunk.load(std::memory_order_seq_cst) == chunk + 1;
+        return user->is_reading(chunk);
     });
 }
 
@@ -139,7 +124,7 @@ bool ChunkImage::is_awaited(std::uint64_t number, Microseconds now) {
     if (!chunk.waiters.empty()) return true;
     if (now >= chunk.landed_at + kReadGrace) chunk.readers.clear();
     std::erase_if(chunk.readers, [&](const ChunkUser* user) {
-        const std::uint32_t use = user->chunk_memory().chunk_use(number);
+        const std::uint32_t use = user->last_use(number);
         return use != 0 && is_at_or_after(use, use_of(chunk.landed_at));
     });
     return !chunk.readers.empty();
@@ -148,7 +133,7 @@ bool ChunkImage::is_awaited(std::uint64_t number, Microseconds now) {
 std::uint32_t ChunkImage::last_use(std::uint64_t number) const {
     std::uint32_t latest = use_of(chunks_[number].landed_at);
     for (const ChunkUser* user : users_) {
-        const std::uint32_t use = user->chunk_memory().chunk_use(number);
+        const std::uint32_t use = user->last_use(number);
         if (use != 0 && is_at_or_after(use, latest)) latest = use;
     }
     return latest;

@@ -10,7 +10,7 @@
 #include "image/map_reader.hpp"
 #include "metrics/dirty_throttle.hpp"
 #include "protocol/chunk_map.hpp"
-#include "protocol/session_memory.hpp"
+#include "protocol/session_layout.hpp"
 #include "remote_memory.hpp"
 
 #include <cstdint>
@@ -20,11 +20,16 @@
 
 namespace thaw::pagerd {
 
-// A session that reads from the cache. Called from the event loop, never from inside want().
+// Who reads from the cache: a session, or the server of a root file system. Called from the event
+// loop, never from inside want().
 class ChunkUser {
 public:
     virtual ~ChunkUser() = default;
-    virtual const protocol::SessionMemory& chunk_memory() const = 0;
+    virtual const std::string& image_name() const = 0;
+    // Whether the chunk is being read in this moment by somebody who does not look again after.
+    virtual bool is_reading(std::uint64_t chunk) const = 0;
+    // When it was read last, in units of 2^kChunkUseShift ns of CLOCK_MONOTONIC; 0: never.
+    virtual std::uint32_t last_use(std::uint64_t chunk) const = 0;
     virtual void chunk_landed(std::uint32_t chunk) = 0;
     // EBADMSG: what came was not what was sealed.
     virtual void chunk_failed(std::uint32_t chunk, int errno_value) = 0;
@@ -95,7 +100,7 @@ public:
 
     // ---- who reads
     std::vector<ChunkUser*>& users() { return users_; }
-    // Whether a worker is reading it in this moment.
+    // Whether somebody is reading it in this moment.
     bool is_used(std::uint64_t chunk) const;
     // Whether somebody was told that it landed, and is still about to read it.
     bool is_awaited(std::uint64_t chunk, Microseconds now);

@@ -7,6 +7,8 @@
 #include "core/names.hpp"
 #include "image/manifest.hpp"
 #include "protocol/worker_control.hpp"
+#include "remote_options.hpp"
+#include "request_option.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -21,25 +23,6 @@ namespace {
 constexpr std::uint64_t kSmallPage = 4096;
 constexpr std::uint64_t kHugePage = 2 << 20;
 constexpr Microseconds kLongestHandshake = 600 * kUsecPerSec;
-
-template <class... Args>
-std::unexpected<Error> invalid(fmt::format_string<Args...> text, Args&&... args) {
-    return fail_named(
-        kErrorInvalidArgs, EINVAL, "{}", fmt::format(text, std::forward<Args>(args)...)
-    );
-}
-
-// Reads one variant of the given basic type.
-template <class T>
-Result<T> read_variant(BusMessage& message, const char* key, const char* type) {
-    THAW_TRY(const auto contents, message.peek_variant());
-    if (contents != type) return invalid("option {} has type '{}', not '{}'", key, contents, type);
-    THAW_CHECK(message.enter_container('v', type));
-    T value{};
-    THAW_CHECK(message.read(type, &value));
-    THAW_CHECK(message.exit_container());
-    return value;
-}
 
 // Where a file of that name goes; nullptr for an unknown one. "base-1" is the image right below.
 Fd* file_target(CreateRequest& request, std::string_view name) {
@@ -61,22 +44,9 @@ Fd* file_target(CreateRequest& request, std::string_view name) {
 }
 
 Result<> read_files(BusMessage& message, CreateRequest& request) {
-    THAW_CHECK(message.enter_container('a', "{sh}"));
-    for (;;) {
-        THAW_TRY(const bool more, message.enter_container('e', "sh"));
-        if (!more) break;
-        const char* key = nullptr;
-        int fd = -1;
-        THAW_CHECK(message.read("sh", &key, &fd));
-        THAW_CHECK(message.exit_container());
-        const std::string_view name = key;
-        Fd* target = file_target(request, name);
-        if (target == nullptr) return invalid("unknown file '{}'", name);
-        Fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
-        if (!copy) return fail_errno(errno, "duplicate the descriptor of '{}'", name);
-        *target = std::move(copy);
-    }
-    return message.exit_container();
+    return read_file_options(message, [&](std::string_view name) {
+        return file_target(request, name);
+    });
 }
 
 // false: not one of these.
@@ -92,27 +62,7 @@ read_prefetch_option(BusMessage& message, std::string_view key, protocol::Prefet
                             : key == "SequentialBudget" ? &policy.sequential_budget
                                                         : nullptr;
     if (target == nullptr) return false;
-    THAW_TRY(*target, read_variant<std::uint64_t>(message, std::string(key).c_str(), "t"));
-    return true;
-}
-
-// false: not one of these. Without MemoryUrl they describe the file "remote-memory".
-Result<bool> read_remote_option(BusMessage& message, std::string_view key, CreateRequest& request) {
-    const bool is_text = key == "MemoryUrl" || key == "MemoryETag" || key == "MemoryModified";
-    if (!is_text && key != "MemoryLength") return false;
-    if (!request.remote) request.remote.emplace();
-    RemoteMemory& remote = *request.remote;
-    if (!is_text) {
-        THAW_TRY(remote.identity.length, read_variant<std::uint64_t>(message, "MemoryLength", "t"));
-        return true;
-    }
-    THAW_TRY(
-        const std::string text, read_variant<const char*>(message, std::string(key).c_str(), "s")
-    );
-    std::string& target = key == "MemoryUrl"    ? remote.url
-                          : key == "MemoryETag" ? remote.identity.etag
-                                                : remote.identity.last_modified;
-    target = text;
+    THAW_TRY(*target, read_variant<std::uint64_t>(message, key, "t"));
     return true;
 }
 
@@ -153,7 +103,7 @@ Result<> read_option(BusMessage& message, std::string_view key, CreateRequest& r
     } else {
         THAW_TRY(const bool prefetch, read_prefetch_option(message, key, request.prefetch));
         if (prefetch) return {};
-        THAW_TRY(const bool remote, read_remote_option(message, key, request));
+        THAW_TRY(const bool remote, read_remote_option(message, key, "Memory", request.remote));
         if (!remote) return invalid("unknown option '{}'", key);
     }
     return {};
@@ -165,20 +115,12 @@ Result<> read_options(BusMessage& message, CreateRequest& request) {
     });
 }
 
-// What is fetched is served only because it can be checked.
 Result<> check_remote(const CreateRequest& request, const RemoteMemory& remote) {
     const auto& files = request.files;
     if (files.memory || files.layers) return invalid("a remote memory beside 'memory' or 'layers'");
-    if (!files.map) return invalid("a remote memory without 'map'");
-    if (remote.url.empty() == !remote.file)
-        return invalid("a remote memory is either MemoryUrl or the file 'remote-memory'");
-    if (remote.url.size() > protocol::kFetchMaxUrl ||
-        remote.identity.etag.size() > protocol::kFetchMaxTag ||
-        remote.identity.last_modified.size() > protocol::kFetchMaxTag)
-        return invalid("MemoryUrl, MemoryETag or MemoryModified is too long");
-    if (request.info.image_id == decltype(request.info.image_id){})
-        return invalid("a remote memory without ImageId");
-    return {};
+    return check_remote_memory(
+        remote, files.map, request.info.image_id != decltype(request.info.image_id){}
+    );
 }
 
 // In bytes.

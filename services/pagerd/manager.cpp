@@ -34,7 +34,8 @@ Manager::Manager(DaemonContext context, LoadedConfig loaded)
       systemd_(context_.bus, context_.loop),
       store_(loaded_.config.store_capacity, inherited_.stored), images_(store_),
       ending_(context_.loop),
-      broker_{context_.loop, context_.bus, systemd_, store_, images_, ending_, loaded_.config} {}
+      broker_{context_.loop, context_.bus, systemd_, store_, images_, ending_, loaded_.config},
+      rootfs_(broker_) {}
 
 Result<> Manager::start() {
     register_bus_errors(pager1::kErrors);

@@ -8,6 +8,7 @@
 #include "control_socket.hpp"
 #include "create_request.hpp"
 #include "daemon/daemon.hpp"
+#include "rootfs_table.hpp"
 #include "session.hpp"
 #include "stop_reason.hpp"
 #include "stored_fds.hpp"
@@ -77,6 +78,10 @@ private:
     Result<> method_close(BusMessage message);
     Result<> method_get(BusMessage message);
     Result<> method_list(BusMessage message);
+    // ---- manager_rootfs.cpp
+    Result<> method_serve_rootfs(BusMessage message);
+    Result<> method_release_rootfs(BusMessage message);
+    Result<> method_list_rootfs(BusMessage message);
     Result<> property_version(BusMessage& reply) const;
     Result<> property_count(BusMessage& reply) const;
     Result<> property_max_sessions(BusMessage& reply) const;
@@ -99,6 +104,7 @@ private:
     std::unique_ptr<ChunkCache> chunks_;
     std::unique_ptr<ChunkCacheBus> chunks_bus_;
     Broker broker_;
+    RootfsTable rootfs_; // after what it reads from
 
     struct Creation {
         BusMessage call;

@@ -103,6 +103,14 @@ void Manager::adopt_images(Inherited& inherited) {
             log_warning("{}", adopted.error().message());
         if (stored.empty()) inherited.by_id.erase(current);
     }
+    // Only now are all images known that they may be of.
+    for (auto next = inherited.by_id.begin(); next != inherited.by_id.end();) {
+        const auto current = next++;
+        auto& [id, stored] = *current;
+        if (auto adopted = rootfs_.adopt(id, stored); !adopted)
+            log_warning("{}", adopted.error().message());
+        if (stored.empty()) inherited.by_id.erase(current);
+    }
 }
 
 void Manager::adopt_stored(const std::string& id, Stored stored) {

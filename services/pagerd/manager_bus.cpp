@@ -323,6 +323,20 @@ const sd_bus_vtable Manager::kVtable[] = {
         "ListSessions", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(ssssto)", sessions),
         (bus_method<Manager, &Manager::method_list>), SD_BUS_VTABLE_UNPRIVILEGED
     ),
+    SD_BUS_METHOD_WITH_ARGS(
+        "ServeRootfs",
+        SD_BUS_ARGS("s", name, "s", unit, "a{sh}", files, "a{sv}", options, "t", flags),
+        SD_BUS_RESULT("s", socket), (bus_method<Manager, &Manager::method_serve_rootfs>),
+        SD_BUS_VTABLE_UNPRIVILEGED
+    ),
+    SD_BUS_METHOD_WITH_ARGS(
+        "ReleaseRootfs", SD_BUS_ARGS("s", name, "t", flags), SD_BUS_NO_RESULT,
+        (bus_method<Manager, &Manager::method_release_rootfs>), SD_BUS_VTABLE_UNPRIVILEGED
+    ),
+    SD_BUS_METHOD_WITH_ARGS(
+        "ListRootfs", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(sssu)", sources),
+        (bus_method<Manager, &Manager::method_list_rootfs>), SD_BUS_VTABLE_UNPRIVILEGED
+    ),
     SD_BUS_SIGNAL_WITH_ARGS("SessionNew", SD_BUS_ARGS("s", name, "o", session), 0),
     SD_BUS_SIGNAL_WITH_ARGS("SessionRemoved", SD_BUS_ARGS("s", name, "o", session, "s", result), 0),
     SD_BUS_VTABLE_END,

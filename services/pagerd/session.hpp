@@ -145,7 +145,9 @@ private:
     Result<> attach_chunks();
     void detach_chunks();
     void on_want_chunk(const protocol::WantChunkMessage& wanted);
-    const protocol::SessionMemory& chunk_memory() const override { return memory_; }
+    const std::string& image_name() const override { return memory_.info().image_name; }
+    bool is_reading(std::uint64_t chunk) const override;
+    std::uint32_t last_use(std::uint64_t chunk) const override;
     void chunk_landed(std::uint32_t chunk) override;
     void chunk_failed(std::uint32_t chunk, int errno_value) override;
 

@@ -27,6 +27,14 @@ void Session::on_want_chunk(const protocol::WantChunkMessage& wanted) {
     broker_.chunks->want(*chunks_, *this, wanted);
 }
 
+bool Session::is_reading(std::uint64_t chunk) const {
+    return memory_.state().used_chunk.load(std::memory_order_seq_cst) == chunk + 1;
+}
+
+std::uint32_t Session::last_use(std::uint64_t chunk) const {
+    return memory_.chunk_use(chunk);
+}
+
 void Session::chunk_landed(std::uint32_t chunk) {
     if (worker_) worker_->tell(protocol::encode(protocol::ChunkLandedMessage{.chunk = chunk}));
 }

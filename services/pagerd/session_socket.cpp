@@ -60,4 +60,13 @@ void remove_session_directory(const std::string& runtime, const std::string& nam
     ::rmdir(session_directory(runtime, name).c_str());
 }
 
+std::string rootfs_socket_path(const std::string& runtime, const std::string& name) {
+    return fmt::format("{}/rootfs/{}.sock", runtime, name);
+}
+
+Result<Fd> make_rootfs_socket(const std::string& runtime, const std::string& name) {
+    const ScopedUmask mask(kNoExecuteNoOther);
+    return listen_unix(rootfs_socket_path(runtime, name), SOCK_SEQPACKET, kBacklog);
+}
+
 } // namespace thaw::pagerd

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The directory and socket of one session: RUNTIME/vm/NAME/uffd.sock. The parent's setgid bit hands
-// group thaw-vmm on to both (tmpfiles.d), so that the broker needs no right to change owners.
+// The directory and socket of one session: RUNTIME/vm/NAME/uffd.sock, and the socket where the
+// server of a VM's root file system reads from the cache: RUNTIME/rootfs/NAME.sock. The parents'
+// setgid bit hands group thaw-vmm on (tmpfiles.d), so that the broker needs no right to change
+// owners.
 
 #include "core/fd.hpp"
 
@@ -17,5 +19,9 @@ Result<Fd> make_session_socket(const std::string& runtime, const std::string& na
 // Content when they are not there.
 void remove_session_socket(const std::string& runtime, const std::string& name);
 void remove_session_directory(const std::string& runtime, const std::string& name);
+
+std::string rootfs_socket_path(const std::string& runtime, const std::string& name);
+// 0660, listening for SOCK_SEQPACKET, non-blocking. What is there already is replaced.
+Result<Fd> make_rootfs_socket(const std::string& runtime, const std::string& name);
 
 } // namespace thaw::pagerd

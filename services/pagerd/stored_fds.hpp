@@ -36,13 +36,15 @@ enum class FdRole : std::uint8_t {
     Base5,
     Base6,
     Base7,
-    Chunks,     // remote image: the cache's bytes
-    ChunkMap,   // ... and which of them count
-    ChunkIndex, // ... what they must be: its memory.map
-    Remote,     // ... where they come from
-    RemoteFile, // ... which may be a file
-    Spill,      // ... and those that were pushed out to disk
-    ChunkView,  // image: the map of `memory`'s chunks as workers get it
+    Chunks,       // remote image: the cache's bytes
+    ChunkMap,     // ... and which of them count
+    ChunkIndex,   // ... what they must be: its memory.map
+    Remote,       // ... where they come from
+    RemoteFile,   // ... which may be a file
+    Spill,        // ... and those that were pushed out to disk
+    ChunkView,    // image: the map of `memory`'s chunks as workers get it
+    Rootfs,       // root file system of a VM: what of which image is served to whom
+    RootfsListen, // ... and the listening socket
 };
 
 inline constexpr EnumTable kFdRoleNames{std::array{
@@ -70,6 +72,8 @@ inline constexpr EnumTable kFdRoleNames{std::array{
     std::pair{FdRole::RemoteFile, std::string_view("remote-file")},
     std::pair{FdRole::Spill, std::string_view("spill")},
     std::pair{FdRole::ChunkView, std::string_view("chunk-view")},
+    std::pair{FdRole::Rootfs, std::string_view("rootfs")},
+    std::pair{FdRole::RootfsListen, std::string_view("rootfs-listen")},
 }};
 
 inline constexpr std::array kBaseRoles{

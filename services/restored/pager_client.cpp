@@ -4,6 +4,7 @@
 #include "api/pager1.hpp"
 #include "bus/properties.hpp"
 #include "event/priorities.hpp"
+#include "pager_call.hpp"
 
 #include <fcntl.h>
 
@@ -13,23 +14,11 @@ namespace thaw::restore {
 
 namespace {
 
-constexpr Microseconds kCallLimit = 5 * kUsecPerSec;
-// Longer than what the broker itself waits for: its store takes up to 5 s, its barrier up to 10 s.
-constexpr Microseconds kCreateLimit = 8 * kUsecPerSec;
 constexpr Microseconds kChangeLimit = 15 * kUsecPerSec;
 constexpr Microseconds kTakeLimit = 35 * kUsecPerSec; // a worker vouches within 30 s
 constexpr Microseconds kReadLimit = 2 * kUsecPerSec;
 constexpr Microseconds kReadRetry = kUsecPerSec;
 constexpr const char* kProperties = "org.freedesktop.DBus.Properties";
-
-class Call : public PagerOperation {
-public:
-    Call(Bus& bus, Result<BusMessage> message, Bus::ReplyHandler handler, Microseconds limit)
-        : slot_(bus.call(std::move(message), std::move(handler), limit)) {}
-
-private:
-    BusSlot slot_;
-};
 
 std::string session_path(const std::string& name) {
     return encode_object_path(pager1::kSessionPrefix, name);
@@ -288,7 +277,9 @@ PagerHandle PagerClient::create_session(
         else
             handler(CreatedSession{path, socket});
     };
-    return std::make_unique<Call>(bus_, make_create(request), std::move(answered), kCreateLimit);
+    return std::make_unique<PagerCall>(
+        bus_, make_create(request), std::move(answered), kPagerCreateLimit
+    );
 }
 
 PagerHandle
@@ -304,25 +295,27 @@ PagerClient::close_session(const std::string& name, std::function<void(Result<>)
         else
             handler(std::unexpected(std::move(reply).error()));
     };
-    return std::make_unique<Call>(bus_, std::move(message), std::move(answered), kCallLimit);
+    return std::make_unique<PagerCall>(
+        bus_, std::move(message), std::move(answered), kPagerCallLimit
+    );
 }
 
 PagerHandle
 PagerClient::list_sessions(std::function<void(Result<std::vector<SessionEntry>>)> handler) {
-    return std::make_unique<Call>(
+    return std::make_unique<PagerCall>(
         bus_,
         bus_.new_call(pager1::kBusName, pager1::kPath, pager1::kManagerInterface, "ListSessions"),
         [handler = std::move(handler)](Result<BusMessage> reply) {
             handler(parse_list(std::move(reply)));
         },
-        kCallLimit
+        kPagerCallLimit
     );
 }
 
 PagerHandle PagerClient::read_session(
     const std::string& name, std::function<void(Result<PagerSession>)> handler
 ) {
-    return std::make_unique<Call>(
+    return std::make_unique<PagerCall>(
         bus_, make_read(session_path(name)),
         [handler = std::move(handler)](Result<BusMessage> reply) {
             handler(session_of(std::move(reply)));
@@ -350,7 +343,7 @@ PagerHandle PagerClient::read_number(
             return handler(std::unexpected(std::move(done).error()));
         handler(value);
     };
-    return std::make_unique<Call>(bus_, std::move(message), std::move(answered), kReadLimit);
+    return std::make_unique<PagerCall>(bus_, std::move(message), std::move(answered), kReadLimit);
 }
 
 PagerHandle PagerClient::change_session(
@@ -365,7 +358,7 @@ PagerHandle PagerClient::change_session(
         if (!reply) return handler(std::unexpected(std::move(reply).error()));
         handler({});
     };
-    return std::make_unique<Call>(bus_, std::move(message), std::move(answered), kChangeLimit);
+    return std::make_unique<PagerCall>(bus_, std::move(message), std::move(answered), kChangeLimit);
 }
 
 PagerHandle
@@ -396,7 +389,7 @@ PagerHandle PagerClient::take_file(
         if (!copy) return handler(fail_errno(errno, "duplicate what the pager sent"));
         handler(std::move(copy));
     };
-    return std::make_unique<Call>(bus_, std::move(message), std::move(answered), kTakeLimit);
+    return std::make_unique<PagerCall>(bus_, std::move(message), std::move(answered), kTakeLimit);
 }
 
 PagerHandle PagerClient::watch_session(

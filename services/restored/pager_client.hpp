@@ -3,8 +3,8 @@
 
 // Client of org.thaw.pager1. Signals are hints: whatever comes, the session's properties are read
 // again, so that a forged or missed signal does no harm. The broker may go away and come back at
-// any time; watches outlive that. Only create_session(), close_session() and list_sessions() start
-// a broker that is not there.
+// any time; watches outlive that. Only create_session(), close_session(), list_sessions() and those
+// of root file systems start a broker that is not there.
 
 #include "bus/bus.hpp"
 #include "core/fd.hpp"
@@ -65,6 +65,16 @@ struct SessionRequest {
     std::optional<RemoteMemory> remote{}; // then there is no memory_fd
 };
 
+// A root file system that lies behind a URL, for the server of one VM's overlay.
+struct RootfsServing {
+    std::string vm;
+    std::string unit; // of the server
+    std::string id;   // in the map, hex
+    std::string image_name;
+    int map_fd = -1; // the message keeps its own copy
+    RemoteMemory remote;
+};
+
 struct CreatedSession {
     std::string path;
     std::string socket;
@@ -119,6 +129,12 @@ public:
     // Pages that may have changed since tracking began, as a memfd of image/page_bitmap.hpp's form.
     [[nodiscard]] PagerHandle
     take_dirty(const std::string& name, std::function<void(Result<Fd>)> handler);
+    // The path of the socket where it is served (pager_client_rootfs.cpp).
+    [[nodiscard]] PagerHandle
+    serve_rootfs(const RootfsServing& wanted, std::function<void(Result<std::string>)> handler);
+    // Content when there is nothing to end.
+    [[nodiscard]] PagerHandle
+    release_rootfs(const std::string& vm, std::function<void(Result<>)> handler);
     // Called with the state soon, and after every change, until dropped; also from inside itself.
     [[nodiscard]] PagerHandle
     watch_session(const std::string& name, std::function<void(const PagerSession&)> handler);

@@ -55,6 +55,7 @@ Result<Made> parse_made(const JsonView& object) {
     THAW_TRY(made.ticket, object.boolean("ticket"));
     THAW_TRY(made.shares, object.boolean_or("shares", false)); // absent before there were any
     THAW_TRY(made.rootfs, object.boolean_or("rootfs", false)); // as well
+    THAW_TRY(made.base, object.boolean_or("base", false));
     return made;
 }
 
@@ -81,7 +82,8 @@ std::string format_record(const Record& record) {
           {"drop_in", record.made.drop_in},
           {"ticket", record.made.ticket},
           {"shares", record.made.shares},
-          {"rootfs", record.made.rootfs}}},
+          {"rootfs", record.made.rootfs},
+          {"base", record.made.base}}},
     };
     if (record.job) value["job"] = job_to_json(*record.job);
     return json_dump(value) + "\n";

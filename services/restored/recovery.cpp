@@ -3,6 +3,7 @@
 // what is. Nothing is decided before one of them has answered.
 #include "api/restore1.hpp"
 #include "core/names.hpp"
+#include "core/rootfs_names.hpp"
 #include "log/message_ids.hpp"
 #include "manager.hpp"
 #include "rootfs_options.hpp"
@@ -101,7 +102,8 @@ void Manager::add_leftover(const std::string& name) {
              .ticket = true,
              .shares = true,
              // Watched, its absence would be the loss of a root file system that never was.
-             .rootfs = has_rootfs_settings(name)},
+             .rootfs = has_rootfs_settings(name),
+             .base = std::filesystem::exists(paths::rootfs_source(name))},
     });
     leftovers_.insert(name);
 }

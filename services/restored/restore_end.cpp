@@ -53,6 +53,7 @@ void RestoreJob::failed(Failure failure) {
     pager_.reset();
     shares_.reset();
     rootfs_.reset();
+    base_.reset();
     guard_.reset();
     disk_.reset();
     first_ = std::move(failure);

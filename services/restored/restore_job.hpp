@@ -8,6 +8,7 @@
 #include "instance.hpp"
 #include "job.hpp"
 #include "options.hpp"
+#include "rootfs_options.hpp"
 #include "teardown.hpp"
 
 #include <map>
@@ -56,6 +57,10 @@ private:
 
     // restore_steps_rootfs.cpp
     void start_rootfs();
+    void release_old_base();
+    void serve_base();
+    void on_base_served(const Result<std::string>& socket);
+    void write_rootfs(const RootfsBase& base);
     void on_rootfs_started(const Result<std::string>& result);
 
     // restore_steps_space.cpp
@@ -96,9 +101,11 @@ private:
     bool unit_started_ = false;
     image::OpenImage image_files_; // open from the preflight to the start of the unit
     Fd remote_memory_;             // of an image whose memory is a file somewhere else
+    Fd remote_rootfs_;             // as well
     Backend chosen_ = Backend::Auto;
     std::string pager_socket_;
     unsigned session_attempts_ = 0;
+    unsigned base_attempts_ = 0;
     bool shares_cleared_ = false;
     unsigned api_attempts_ = 0;
     PagerSession session_;
@@ -116,6 +123,7 @@ private:
     SystemdHandle systemd_;
     SystemdHandle rootfs_;
     PagerHandle pager_;
+    PagerHandle base_;
     SharesHandle shares_;
     DiskHandle disk_;
     HttpHandle http_;

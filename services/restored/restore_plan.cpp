@@ -108,6 +108,7 @@ std::vector<Undo> undo_order(const Made& made) {
     if (made.session) order.push_back(Undo::CloseSession);
     if (made.shares) order.push_back(Undo::RemoveShares);
     if (made.rootfs) order.push_back(Undo::StopRootfs);
+    if (made.base) order.push_back(Undo::ReleaseBase);
     if (made.drop_in) order.push_back(Undo::RemoveDropIn);
     if (made.ticket) order.push_back(Undo::RemoveTicket);
     return order;

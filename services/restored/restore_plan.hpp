@@ -76,9 +76,18 @@ struct Made {
     bool ticket = false;
     bool shares = false;
     bool rootfs = false;
+    bool base = false; // the pager serves what is below the root file system
     bool operator==(const Made&) const = default;
 };
-enum class Undo { StopUnit, CloseSession, RemoveShares, StopRootfs, RemoveDropIn, RemoveTicket };
+enum class Undo {
+    StopUnit,
+    CloseSession,
+    RemoveShares,
+    StopRootfs,
+    ReleaseBase,
+    RemoveDropIn,
+    RemoveTicket
+};
 // The unit first: nothing is taken from under a VMM that runs.
 std::vector<Undo> undo_order(const Made& made);
 

@@ -39,12 +39,20 @@ std::optional<Failure> check_drives(const image::Manifest& manifest) {
     return std::nullopt;
 }
 
+// Invalid for one that is behind a URL of a server.
+Result<Fd> open_remote(const image::RemoteFile& file) {
+    const auto path = image::path_of_url(file.url);
+    if (!path) return Fd();
+    return open_file(*path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+}
+
 } // namespace
 
 void RestoreJob::open_image() {
     struct Opened {
         image::OpenImage files;
-        Fd remote;
+        Fd remote_memory;
+        Fd remote_rootfs;
         double cached = 0;
     };
     disk_ = context().disk.ask<Opened>(
@@ -53,16 +61,20 @@ void RestoreJob::open_image() {
             Opened opened;
             THAW_TRY(opened.files, images.open(name, image::Store::Remote::Allow));
             const auto& manifest = opened.files.manifest;
-            if (opened.files.memory)
+            if (!manifest.source) {
                 opened.cached = cached_share(opened.files.memory.get(), manifest.memory_size);
-            else if (const auto path = image::path_of_url(manifest.source->memory.url)) {
-                THAW_TRY(opened.remote, open_file(*path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
+                return opened;
+            }
+            THAW_TRY(opened.remote_memory, open_remote(manifest.source->memory));
+            if (manifest.source->rootfs) {
+                THAW_TRY(opened.remote_rootfs, open_remote(*manifest.source->rootfs));
             }
             return opened;
         },
         [this](Result<Opened> opened) {
             if (!opened) return failed(image_failure(opened.error()));
-            remote_memory_ = std::move(opened->remote);
+            remote_memory_ = std::move(opened->remote_memory);
+            remote_rootfs_ = std::move(opened->remote_rootfs);
             on_image_opened(std::move(opened->files), opened->cached);
         }
     );

@@ -4,6 +4,7 @@
 #include "api/restore1.hpp"
 #include "core/names.hpp"
 #include "core/rootfs_names.hpp"
+#include "pager_client.hpp"
 #include "reserve/hint.hpp"
 #include "restore_job.hpp"
 #include "rootfs_options.hpp"
@@ -12,13 +13,65 @@ namespace thaw::restore {
 
 namespace error = restore1::error;
 
+namespace {
+constexpr unsigned kBaseAttempts = 5;
+}
+
 void RestoreJob::start_rootfs() {
     const auto& wanted = options_.rootfs;
     if (!wanted) return finished(Step::StartRootfs);
-    if (!make(&Made::rootfs)) return;
-    auto written = write_rootfs_settings(
-        instance(), *wanted, fmt::format("{}/{}", context().images.root(), image())
+    const auto& source = image_files_.manifest.source;
+    if (source && source->rootfs && wanted->base == image::kRootfsFile) return release_old_base();
+    write_rootfs(base_on_this_host(*wanted, fmt::format("{}/{}", context().images.root(), image()))
     );
+}
+
+// A leftover would be in the way. The VM's unit does not run.
+void RestoreJob::release_old_base() {
+    if (!make(&Made::base)) return;
+    base_ = context().pager.release_rootfs(instance(), [this](const Result<>& released) {
+        if (!released) return on_base_served(std::unexpected(released.error()));
+        serve_base();
+    });
+}
+
+void RestoreJob::serve_base() {
+    const auto& manifest = image_files_.manifest;
+    const auto& rootfs = *manifest.source->rootfs;
+    const RootfsServing wanted{
+        .vm = instance(),
+        .unit = rootfs_service(instance()),
+        .id = image::format_id(image::rootfs_id(manifest.id)),
+        .image_name = image(),
+        .map_fd = image_files_.rootfs_map.get(),
+        .remote =
+            {.url = remote_rootfs_ ? std::string() : rootfs.url,
+             .file_fd = remote_rootfs_.get(),
+             .identity = rootfs.identity},
+    };
+    base_ = context().pager.serve_rootfs(wanted, [this](const Result<std::string>& socket) {
+        on_base_served(socket);
+    });
+}
+
+void RestoreJob::on_base_served(const Result<std::string>& socket) {
+    if (!socket) {
+        // The answer of a broker that was restarted got lost: asked anew, which starts the next.
+        const auto failure = pager_failure(socket.error());
+        if (failure.name == error::kPagerUnavailable && ++base_attempts_ < kBaseAttempts)
+            return release_old_base();
+        return failed(failure);
+    }
+    RootfsBase base;
+    base.socket = *socket;
+    base.digest = image_files_.manifest.rootfs->file.digest;
+    base.image = image();
+    write_rootfs(base);
+}
+
+void RestoreJob::write_rootfs(const RootfsBase& base) {
+    if (!make(&Made::rootfs)) return;
+    auto written = write_rootfs_settings(instance(), *options_.rootfs, base);
     if (!written)
         return failed(file_failure(reserve::with_release_hint(written.error(), paths::kRuntimeUnits)
         ));

@@ -27,7 +27,10 @@ void RestoreJob::start_unit() {
     // The descriptors have done their work: the pager has its own.
     image_files_.memory.reset();
     remote_memory_.reset();
+    remote_rootfs_.reset();
     image_files_.memory_map.reset();
+    image_files_.rootfs.reset();
+    image_files_.rootfs_map.reset();
     image_files_.working_set.reset();
     image_files_.layers.reset();
     image_files_.bases.clear();

@@ -89,13 +89,24 @@ Result<RootfsRequest> read_rootfs_request(BusMessage& message) {
     return request;
 }
 
-std::string rootfs_drop_in_text(
-    std::string_view vm, const RootfsRequest& request, const std::string& image_directory
-) {
-    const auto base =
-        request.base.starts_with('/') ? request.base : image_directory + "/" + request.base;
+RootfsBase base_on_this_host(const RootfsRequest& request, const std::string& image_directory) {
+    RootfsBase base;
+    base.path = request.base.starts_with('/') ? request.base : image_directory + "/" + request.base;
+    return base;
+}
+
+std::string
+rootfs_drop_in_text(std::string_view vm, const RootfsRequest& request, const RootfsBase& base) {
     const auto folder = fmt::format("{}/{}", paths::kRootfsState, vm);
-    std::vector<std::string> settings{fmt::format("name={}", vm), "base=" + base};
+    std::vector<std::string> settings{fmt::format("name={}", vm)};
+    if (base.path.empty())
+        for (const auto& [key, value] :
+             {std::pair{"base-socket", base.socket},
+              {"base-digest", base.digest},
+              {"base-image", base.image}})
+            settings.push_back(fmt::format("{}={}", key, value));
+    else
+        settings.push_back("base=" + base.path);
     if (request.size) settings.push_back(fmt::format("size={}", *request.size));
     if (request.memory_max && !request.durable)
         settings.push_back(fmt::format("memory={}", *request.memory_max));
@@ -105,8 +116,8 @@ std::string rootfs_drop_in_text(
     for (const auto& setting : settings)
         command += " " + quote_command_word(setting);
     const auto device =
-        base.starts_with("/dev/")
-            ? fmt::format("PrivateDevices=no\nDeviceAllow={} r\n", quote_unit_word(base))
+        base.path.starts_with("/dev/")
+            ? fmt::format("PrivateDevices=no\nDeviceAllow={} r\n", quote_unit_word(base.path))
             : std::string();
     return fmt::format(
         "# Written by thaw-restored for one start; removed when the VM has ended.\n"
@@ -125,15 +136,14 @@ std::string rootfs_drop_in_text(
     );
 }
 
-Result<> write_rootfs_settings(
-    std::string_view vm, const RootfsRequest& request, const std::string& image_directory
-) {
+Result<>
+write_rootfs_settings(std::string_view vm, const RootfsRequest& request, const RootfsBase& base) {
     // What an ephemeral overlay held is gone with its process: nobody may find an empty one.
     const auto socket = fmt::format("[Unit]\nBindsTo={}\n", rootfs_service(vm));
     if (!request.durable)
         THAW_CHECK(write_drop_in(paths::rootfs_drop_in(rootfs_socket(vm)), socket));
     return write_drop_in(
-        paths::rootfs_drop_in(rootfs_service(vm)), rootfs_drop_in_text(vm, request, image_directory)
+        paths::rootfs_drop_in(rootfs_service(vm)), rootfs_drop_in_text(vm, request, base)
     );
 }
 

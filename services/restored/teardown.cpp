@@ -55,6 +55,10 @@ void Teardown::next() {
             stop_rootfs();
             return;
         }
+        if (undo == Undo::ReleaseBase) {
+            release_base();
+            return;
+        }
         if (undo == Undo::RemoveDropIn) {
             remove_settings();
             return;
@@ -164,6 +168,18 @@ void Teardown::forget_rootfs(std::size_t at) {
     }
     job_ = context_.systemd.reset_failed(units[at], [this, at](const Result<>&) {
         forget_rootfs(at + 1);
+    });
+}
+
+// Said again by the next teardown of the name if nobody answers now.
+void Teardown::release_base() {
+    closing_ = context_.pager.release_rootfs(vm_, [this](const Result<>& released) {
+        if (!released)
+            log_warning(
+                fields(), "ignoring that the pager still serves the base of {}: {}", vm_,
+                released.error().message()
+            );
+        next();
     });
 }
 

@@ -32,6 +32,7 @@ private:
     void remove_shares();
     void stop_rootfs();
     void forget_rootfs(std::size_t at);
+    void release_base();
     void remove_settings();
     void remove_ticket();
     LogFields fields() const { return vm_fields(vm_); }

@@ -62,10 +62,7 @@ Result<std::unique_ptr<ControlServer>> ControlServer::create(
     const std::atomic<unsigned>& clients, Fd listening
 ) {
     THAW_CHECK(set_nonblocking(listening.get(), true));
-    protocol::BaseIdentity base{.kind = protocol::BaseKind::None, .size = overlay.base().size()};
-    if (const int fd = overlay.base().descriptor(); fd >= 0) {
-        THAW_TRY(base, protocol::base_identity_of(fd));
-    }
+    THAW_TRY(const protocol::BaseIdentity base, overlay.base().identity());
     std::unique_ptr<ControlServer> server(
         new ControlServer(loop, overlay, settings, clients, std::move(listening), base)
     );
@@ -165,6 +162,7 @@ protocol::RootfsStatus ControlServer::status() const {
         .geometry = {.size = overlay_.size(), .block_size = kBlockSize},
         .base = base_,
         .base_path = settings_.base,
+        .base_image = settings_.base_image,
         .dirty_blocks = now.dirty_blocks,
         .dirty_bytes = (now.dirty_blocks - now.zero_blocks) * kBlockSize,
         .zero_blocks = now.zero_blocks,

@@ -2,9 +2,13 @@
 #include "open_overlay.hpp"
 
 #include "core/file.hpp"
+#include "core/text.hpp"
+#include "overlay/remote_base.hpp"
 
 #include <fcntl.h>
 #include <unistd.h>
+
+#include <algorithm>
 
 namespace thaw::rootfs {
 
@@ -34,11 +38,19 @@ Result<> open_ephemeral(const Settings& settings, Overlay::Parts& parts) {
     return {};
 }
 
+Result<std::unique_ptr<BaseImage>> open_base(const Settings& settings) {
+    if (!settings.base.empty()) return FileBase::open(settings.base);
+    ContentDigest digest{};
+    if (const auto bytes = hex_decode(settings.base_digest))
+        std::ranges::copy(*bytes, digest.begin()); // apply_setting() has checked it
+    return RemoteBase::connect(settings.base_socket, digest);
+}
+
 } // namespace
 
 Result<std::unique_ptr<Overlay>> open_overlay(const Settings& settings) {
     Overlay::Parts parts;
-    THAW_TRY(parts.base, FileBase::open(settings.base));
+    THAW_TRY(parts.base, open_base(settings));
     // What speaks NBD counts in sectors.
     constexpr std::uint64_t kSector = 512;
     parts.size =

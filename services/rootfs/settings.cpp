@@ -2,6 +2,7 @@
 #include "settings.hpp"
 
 #include "core/text.hpp"
+#include "overlay/remote_base.hpp"
 
 #include <charconv>
 
@@ -21,17 +22,27 @@ Result<> take_size(std::uint64_t& size, std::string_view value) {
     return {};
 }
 
+Result<> take_digest(std::string& digest, std::string_view value) {
+    const auto bytes = hex_decode(value);
+    if (!bytes || bytes->size() != std::tuple_size_v<ContentDigest>)
+        return fail(EINVAL, "base-digest={}: not 32 hex digits", value);
+    digest = value;
+    return {};
+}
+
 } // namespace
 
 Result<> apply_setting(Settings& settings, std::string_view key, std::string_view value) {
     if (key == "base") return take_path(settings.base, key, value);
+    if (key == "base-socket") return take_path(settings.base_socket, key, value);
+    if (key == "base-digest") return take_digest(settings.base_digest, value);
     if (key == "spill") return take_path(settings.spill, key, value);
     if (key == "durable") return take_path(settings.durable, key, value);
     if (key == "size") return take_size(settings.size, value);
     if (key == "memory") return take_size(settings.memory, value);
     if (key == "disk-max") return take_size(settings.disk_max, value);
-    if (key == "name") {
-        settings.name = value;
+    if (key == "name" || key == "base-image") {
+        (key == "name" ? settings.name : settings.base_image) = value;
         return {};
     }
     if (key == "control-fd") {
@@ -45,7 +56,10 @@ Result<> apply_setting(Settings& settings, std::string_view key, std::string_vie
 }
 
 Result<> check_settings(const Settings& settings) {
-    if (settings.base.empty()) return fail(EINVAL, "base= is missing");
+    if (settings.base.empty() == settings.base_socket.empty())
+        return fail(EINVAL, "either base= or base-socket= is needed");
+    if (settings.base_socket.empty() != settings.base_digest.empty())
+        return fail(EINVAL, "base-socket= and base-digest= belong together");
     if (!settings.durable.empty() && !settings.spill.empty())
         return fail(EINVAL, "a durable overlay lies in its folder: spill= is for others");
     if (settings.durable.empty() && settings.spill.empty() && settings.memory == 0)

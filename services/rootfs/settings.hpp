@@ -13,7 +13,10 @@ namespace thaw::rootfs {
 
 struct Settings {
     std::string name;               // the VM's, for its journal entries and status
-    std::string base;               // path
+    std::string base;               // path; empty: it is read from the pager
+    std::string base_socket;        // then: where that serves it
+    std::string base_digest;        // ... XXH3-128 of all its bytes, hex
+    std::string base_image;         // ... whose it is, for people
     std::uint64_t size = 0;         // bytes of the disk; 0: as large as the base
     std::uint64_t memory = kMemory; // bytes; 0: none
     std::string spill;              // folder of the unnamed file; empty: none
@@ -30,7 +33,8 @@ Result<> apply_setting(Settings& settings, std::string_view key, std::string_vie
 Result<> check_settings(const Settings& settings);
 // For nbdkit --help.
 inline constexpr const char* kSettingsHelp =
-    "base=PATH         (required) what is below, never written\n"
+    "base=PATH         what is below, never written\n"
+    "base-socket=PATH  or where the pager serves it (then: base-digest=, base-image=)\n"
     "name=VM           whose disk it is\n"
     "size=SIZE         of the disk; beyond the base it reads as zeros (default: the base's)\n"
     "memory=SIZE       changed blocks up to here lie in memory (default: 256M)\n"

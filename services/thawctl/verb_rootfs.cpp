@@ -40,8 +40,8 @@ std::string base_of(const RootfsStatus& status) {
         return "none";
     case protocol::BaseKind::File:
         return status.base_path;
-    case protocol::BaseKind::Image:
-        return "image " + hex_encode(status.base.id.data(), status.base.id.size());
+    case protocol::BaseKind::Content:
+        return "image " + status.base_image;
     }
     return {};
 }

@@ -31,9 +31,10 @@ using protocol::RootfsStatus;
 Result<delta::BaseReference> reference_of_base(const RootfsStatus& status) {
     const BaseIdentity& base = status.base;
     if (base.kind == BaseKind::None) return delta::BaseReference{};
-    if (base.kind == BaseKind::Image)
+    // Its image's manifest says what is in it, and every page that comes from afar is checked.
+    if (base.kind == BaseKind::Content)
         return delta::BaseReference{
-            .form = delta::BaseForm::Image, .size = base.size, .id = base.id
+            .form = delta::BaseForm::Content, .size = base.size, .id = base.id
         };
     if (status.base_path.empty())
         return fail(ENODATA, "the overlay does not say where its base is");

@@ -21,5 +21,10 @@ T must(Result<T> result) {
     }
     return std::move(*result);
 }
+inline void must(const Result<>& result) {
+    if (result) return;
+    fmt::print(stderr, "fixture: {}\n", result.error().message());
+    std::abort();
+}
 
 } // namespace thaw::fakes

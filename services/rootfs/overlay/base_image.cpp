@@ -36,6 +36,10 @@ Result<std::unique_ptr<FileBase>> FileBase::open(const std::string& path) {
     return std::make_unique<FileBase>(std::move(fd), size, tag);
 }
 
+Result<protocol::BaseIdentity> FileBase::identity() const {
+    return protocol::base_identity_of(fd_.get());
+}
+
 Result<> FileBase::read(std::uint64_t offset, std::span<std::byte> out) {
     return pread_exact(fd_.get(), out, offset);
 }

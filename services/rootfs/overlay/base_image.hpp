@@ -5,6 +5,7 @@
 
 #include "core/error.hpp"
 #include "core/fd.hpp"
+#include "protocol/rootfs_control.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -32,8 +33,8 @@ public:
     virtual Extent extent(std::uint64_t offset, std::uint64_t length) = 0;
     // The same for the same content after a reboot; a durable overlay is bound to it.
     virtual std::uint64_t tag() const = 0;
-    // -1 when it is no file of this host.
-    virtual int descriptor() const { return -1; }
+    // What a tool is told that it is.
+    virtual Result<protocol::BaseIdentity> identity() const = 0;
 };
 
 // A file or a block device, through the page cache that all VMs of it share.
@@ -47,7 +48,7 @@ public:
     Result<> read(std::uint64_t offset, std::span<std::byte> out) override;
     Extent extent(std::uint64_t offset, std::uint64_t length) override;
     std::uint64_t tag() const override { return tag_; }
-    int descriptor() const override { return fd_.get(); }
+    Result<protocol::BaseIdentity> identity() const override;
 
 private:
     Fd fd_;

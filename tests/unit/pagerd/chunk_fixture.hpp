@@ -42,7 +42,11 @@ public:
     User(const std::string& name, const image::ImageId& id, std::uint64_t size)
         : memory_(must(protocol::SessionMemory::create(info(name, id, size)))) {}
 
-    const protocol::SessionMemory& chunk_memory() const override { return memory_; }
+    const std::string& image_name() const override { return memory_.info().image_name; }
+    bool is_reading(std::uint64_t chunk) const override {
+        return memory_.state().used_chunk == chunk + 1;
+    }
+    std::uint32_t last_use(std::uint64_t chunk) const override { return memory_.chunk_use(chunk); }
     void chunk_landed(std::uint32_t chunk) override { ++landed[chunk]; }
     void chunk_failed(std::uint32_t chunk, int errno_value) override {
         failed[chunk] = errno_value;

@@ -49,7 +49,7 @@ struct Point {
     RootfsMessage encode() {
         table = make_point_table(entries).value();
         view.geometry = kGeometry;
-        view.base = {.kind = BaseKind::Image, .size = 4096, .id = {1, 2, 3}};
+        view.base = {.kind = BaseKind::Content, .size = 4096, .id = {1, 2, 3}};
         view.epoch = 5;
         view.entries = entries.size();
         view.table = table.get();

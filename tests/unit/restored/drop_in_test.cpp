@@ -101,6 +101,10 @@ TEST_F(DropInFileTest, TheTimeStampMovesWithEveryDropIn) {
     }
 }
 
+std::string rootfs_text(std::string_view vm, const RootfsRequest& request, const char* images) {
+    return rootfs_drop_in_text(vm, request, base_on_this_host(request, images));
+}
+
 TEST(DropIn, ARootFileSystemBelongsToItsVm) {
     const RootfsRequest request{
         .base = "rootfs $x.raw",
@@ -110,7 +114,7 @@ TEST(DropIn, ARootFileSystemBelongsToItsVm) {
         .durable = false,
     };
     EXPECT_EQ(
-        rootfs_drop_in_text("a-b", request, "/var/lib/thaw/images/base"),
+        rootfs_text("a-b", request, "/var/lib/thaw/images/base"),
         "# Written by thaw-restored for one start; removed when the VM has ended.\n"
         "[Unit]\n"
         "Before=thaw-firecracker@a\\x2db.service\n"
@@ -124,17 +128,31 @@ TEST(DropIn, ARootFileSystemBelongsToItsVm) {
         "LogExtraFields=THAW_INSTANCE=a-b\n"
     );
     const auto durable =
-        rootfs_drop_in_text("x", {.base = "/srv/base", .memory_max = 1, .durable = true}, "/i");
+        rootfs_text("x", {.base = "/srv/base", .memory_max = 1, .durable = true}, "/i");
     EXPECT_NE(
         durable.find("\"base=/srv/base\" \"durable=/var/lib/thaw/rootfs/x\"\n"), std::string::npos
     ) << durable;
     EXPECT_EQ(durable.find("DeviceAllow"), std::string::npos);
     EXPECT_NE(
-        rootfs_drop_in_text("x", {.base = "/dev/vg/base"}, "/i")
+        rootfs_text("x", {.base = "/dev/vg/base"}, "/i")
             .find("PrivateDevices=no\nDeviceAllow=\"/dev/vg/base\" r\n"),
         std::string::npos
     );
     EXPECT_NE(durable.find("Restart=on-failure\n"), std::string::npos);
+}
+
+TEST(DropIn, ABaseThatIsNotHereIsReadFromThePager) {
+    RootfsBase base;
+    base.socket = "/run/thaw/pager/rootfs/web.sock";
+    base.digest = "0123";
+    base.image = "web-image";
+    const auto text = rootfs_drop_in_text("web", {.base = "rootfs"}, base);
+    EXPECT_NE(
+        text.find("/thaw-rootfs \"name=web\" \"base-socket=/run/thaw/pager/rootfs/web.sock\" "
+                  "\"base-digest=0123\" \"base-image=web-image\" \"spill="),
+        std::string::npos
+    ) << text;
+    EXPECT_EQ(text.find("\"base="), std::string::npos);
 }
 
 } // namespace

@@ -3,6 +3,7 @@
 
 // Overlays over a base in memory, and the disk that they should look like.
 
+#include "fakes/must.hpp"
 #include "overlay/overlay.hpp"
 
 #include <gtest/gtest.h>
@@ -31,6 +32,7 @@ public:
         return {.length = piece, .hole = all_zero(std::span(bytes_).subspan(offset, piece))};
     }
     std::uint64_t tag() const override { return tag_; }
+    Result<protocol::BaseIdentity> identity() const override { return protocol::BaseIdentity{}; }
 
 private:
     Bytes bytes_;
@@ -57,15 +59,7 @@ inline Bytes base_bytes(std::mt19937_64& random, std::size_t size) {
     return bytes;
 }
 
-// The value, or a test that has failed.
-template <class T>
-T must(Result<T> result) {
-    if (!result) throw std::runtime_error(result.error().message());
-    return std::move(*result);
-}
-inline void must(Result<> result) {
-    if (!result) throw std::runtime_error(result.error().message());
-}
+using fakes::must;
 
 inline Bytes read_all(Overlay& overlay) {
     Bytes bytes(overlay.size());
