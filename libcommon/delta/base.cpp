@@ -2,16 +2,12 @@
 #include "delta/base.hpp"
 
 #include "core/file.hpp"
-
-#include <xxhash.h>
+#include "image/digest.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <cstring>
-#include <memory>
-#include <new>
 
 namespace thaw::delta {
 
@@ -30,27 +26,18 @@ Result<std::uint64_t> regular_size(int fd) {
 
 Result<BaseReference> reference_of(int fd, const Progress& progress) {
     THAW_TRY(const std::uint64_t size, regular_size(fd));
-    const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(
-        XXH3_createState(), &XXH3_freeState
-    );
-    if (!state) throw std::bad_alloc();
-    XXH3_128bits_reset(state.get());
+    image::Digest digest;
     std::vector<std::byte> buffer(std::min<std::uint64_t>(kBuffer, size));
     posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     for (std::uint64_t at = 0; at < size;) {
         const auto part =
             std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), size - at));
         THAW_CHECK(pread_exact(fd, part, at));
-        XXH3_128bits_update(state.get(), part.data(), part.size());
+        digest.add(part);
         at += part.size();
         if (progress && !progress(at, size)) return fail(ECANCELED, "canceled");
     }
-    XXH128_canonical_t digest;
-    XXH128_canonicalFromHash(&digest, XXH3_128bits_digest(state.get()));
-    BaseReference reference{.form = BaseForm::Content, .size = size, .id = {}};
-    static_assert(sizeof digest.digest == sizeof reference.id);
-    std::memcpy(reference.id.data(), digest.digest, sizeof digest.digest);
-    return reference;
+    return BaseReference{.form = BaseForm::Content, .size = size, .id = digest.bytes()};
 }
 
 Result<> check_base(int fd, const BaseReference& wanted, const Progress& progress) {

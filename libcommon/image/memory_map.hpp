@@ -10,6 +10,7 @@
 // run_count ZeroRun. header.checksum covers the header (with checksum 0), chunk hashes and runs.
 
 #include "core/fd.hpp"
+#include "image/digest.hpp"
 #include "image/manifest.hpp"
 #include "image/page_bitmap.hpp"
 
@@ -97,10 +98,10 @@ std::uint64_t map_checksum(
 
 // Reads the memory file once and builds the map's bytes. progress(done, total) in bytes; returning
 // false cancels (ECANCELED). EINVAL when the size is not a multiple of 4 KiB or is 0, EIO when the
-// file shrinks meanwhile.
+// file shrinks meanwhile. All that was read goes to `digest` too, where one is given.
 Result<std::vector<std::byte>> build_memory_map(
     int memory_fd, const ImageId& id,
-    const std::function<bool(std::uint64_t, std::uint64_t)>& progress
+    const std::function<bool(std::uint64_t, std::uint64_t)>& progress, Digest* digest = nullptr
 );
 
 // The map of an image that holds the pages of `present` itself and the others by its base, whose

@@ -149,7 +149,7 @@ Result<std::vector<std::byte>> build_layer_map(
 
 Result<std::vector<std::byte>> build_memory_map(
     int memory_fd, const ImageId& id,
-    const std::function<bool(std::uint64_t, std::uint64_t)>& progress
+    const std::function<bool(std::uint64_t, std::uint64_t)>& progress, Digest* digest
 ) {
     struct stat st{};
     if (fstat(memory_fd, &st) < 0) return fail_errno(errno, "memory file: stat");
@@ -180,6 +180,7 @@ Result<std::vector<std::byte>> build_memory_map(
             if (zero) add_zero_page(runs, pages.size());
             pages.push_back(zero ? zero_hash : hash_page(&part[at]));
         }
+        if (digest != nullptr) digest->add(part);
         done += part.size();
     }
     if (progress && !progress(total, total)) return fail(ECANCELED, "canceled");

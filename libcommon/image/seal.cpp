@@ -4,11 +4,10 @@
 
 #include "core/names.hpp"
 #include "core/text.hpp"
+#include "image/digest.hpp"
 #include "image/listing.hpp"
 #include "image/memory_map.hpp"
 #include "image/range_copier.hpp"
-
-#include <xxhash.h>
 
 #include <fcntl.h>
 #include <grp.h>
@@ -18,8 +17,6 @@
 
 #include <algorithm>
 #include <array>
-#include <memory>
-#include <new>
 #include <optional>
 #include <span>
 
@@ -29,12 +26,6 @@ namespace {
 
 constexpr std::size_t kDigestBuffer = 256 << 10;
 constexpr std::size_t kGroupBuffer = 16 << 10;
-
-std::string digest_hex(const XXH128_hash_t& hash) {
-    XXH128_canonical_t canonical;
-    XXH128_canonicalFromHash(&canonical, hash);
-    return hex_encode(canonical.digest, sizeof canonical.digest);
-}
 
 Result<ImageId> random_id() {
     ImageId id{};
@@ -67,9 +58,9 @@ Result<FileRecord>
 write_record(int directory, const char* name, std::span<const std::byte> content) {
     const std::string_view bytes(reinterpret_cast<const char*>(content.data()), content.size());
     THAW_CHECK(write_file_atomic_at(directory, name, bytes, kFileMode, Durability::Disk));
-    return FileRecord{
-        name, content.size(), digest_hex(XXH3_128bits(content.data(), content.size()))
-    };
+    Digest digest;
+    digest.add(content);
+    return FileRecord{name, content.size(), digest.hex()};
 }
 
 // Fills the memory file of a difference and describes it.
@@ -101,7 +92,45 @@ Result<> write_maps(
     return {};
 }
 
+// Names of the files that sealing wrote, but for the manifest.
+std::vector<const char*> made_files(const Manifest& manifest) {
+    std::vector<const char*> names{kMemoryMapFile};
+    if (manifest.base) names.push_back(kLayersFile);
+    if (manifest.rootfs) names.push_back(kRootfsMapFile);
+    return names;
+}
+
+// The root file system, if there is to be one; its record gets what is known without reading it.
+Result<Fd> open_rootfs(int directory, Manifest& manifest) {
+    if (!manifest.rootfs) return Fd();
+    auto& file = manifest.rootfs->file;
+    if (file.name.empty()) file.name = kRootfsFile;
+    THAW_TRY(auto rootfs, open_regular(directory, file.name));
+    THAW_TRY(file.size, size_of(rootfs.get()));
+    if (auto size = check_rootfs_size(file.size); !size)
+        return std::unexpected(std::move(size).error().with_context(file.name));
+    return rootfs;
+}
+
+Result<> write_rootfs_map(
+    int directory, int rootfs, const ImageId& id, RootfsRecord& record,
+    const Store::Progress& progress
+) {
+    Digest digest;
+    auto map = build_memory_map(rootfs, rootfs_id(id), progress, &digest);
+    if (!map) return std::unexpected(std::move(map).error().with_context(record.file.name));
+    record.file.digest = digest.hex();
+    THAW_TRY(record.map, write_record(directory, kRootfsMapFile, *map));
+    return sync_fd(rootfs, record.file.name);
+}
+
 } // namespace
+
+Store::Progress part_of(const Store::Progress& progress, std::uint64_t before, std::uint64_t all) {
+    return [&progress, before, all](std::uint64_t done, std::uint64_t) {
+        return !progress || progress(before + done, all);
+    };
+}
 
 Result<> protect_files(std::span<const int> fds, Store::Warnings* warnings) {
     const auto group = image_group();
@@ -154,19 +183,15 @@ Result<std::uint64_t> size_of(int fd) {
 Result<std::string> digest_file(int fd) {
     THAW_TRY(const auto size, size_of(fd));
     std::vector<std::byte> buffer(std::min<std::uint64_t>(kDigestBuffer, size));
-    const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(
-        XXH3_createState(), &XXH3_freeState
-    );
-    if (!state) throw std::bad_alloc();
-    XXH3_128bits_reset(state.get());
+    Digest digest;
     for (std::uint64_t at = 0; at < size;) {
         const auto part =
             std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), size - at));
         THAW_CHECK(pread_exact(fd, part, at));
-        XXH3_128bits_update(state.get(), part.data(), part.size());
+        digest.add(part);
         at += part.size();
     }
-    return digest_hex(XXH3_128bits_digest(state.get()));
+    return digest.hex();
 }
 
 Result<unsigned> remove_temporaries(int directory) {
@@ -196,30 +221,38 @@ Result<Manifest> seal_directory(
     THAW_TRY(manifest.memory.size, size_of(memory.get()));
     manifest.memory_size = manifest.memory.size;
     THAW_CHECK(check_memory_size(manifest.memory_size, manifest.page_size));
+    THAW_TRY(const auto rootfs, open_rootfs(directory, manifest));
 
     if (manifest.id == ImageId{}) {
         THAW_TRY(manifest.id, random_id());
     }
     manifest.created = now_realtime();
     THAW_TRY(manifest.state.digest, digest_file(state.get()));
-    THAW_CHECK(write_maps(directory, memory.get(), manifest, progress, layer));
-    THAW_TRY(const auto map, open_regular(directory, kMemoryMapFile));
+    const auto all = manifest.memory_size + (manifest.rootfs ? manifest.rootfs->file.size : 0);
+    THAW_CHECK(write_maps(directory, memory.get(), manifest, part_of(progress, 0, all), layer));
+    if (manifest.rootfs)
+        THAW_CHECK(write_rootfs_map(
+            directory, rootfs.get(), manifest.id, *manifest.rootfs,
+            part_of(progress, manifest.memory_size, all)
+        ));
     THAW_CHECK(sync_fd(state.get(), manifest.state.name));
     THAW_CHECK(sync_fd(memory.get(), manifest.memory.name));
     THAW_CHECK(check_manifest(manifest));
 
-    std::vector fds{directory, state.get(), memory.get(), map.get()};
-    Fd layers;
-    if (layer != nullptr) {
-        THAW_TRY(layers, open_regular(directory, kLayersFile));
-        fds.push_back(layers.get());
+    std::vector fds{directory, state.get(), memory.get()};
+    if (rootfs) fds.push_back(rootfs.get());
+    std::vector<Fd> written;
+    for (const auto* name : made_files(manifest)) {
+        THAW_TRY(auto file, open_regular(directory, name));
+        fds.push_back(file.get());
+        written.push_back(std::move(file));
     }
     THAW_CHECK(protect_files(fds, warnings));
     THAW_CHECK(write_file_atomic_at(
         directory, kManifestFile, format_manifest(manifest), kFileMode, Durability::Disk
     ));
-    THAW_TRY(const auto written, open_regular(directory, kManifestFile));
-    const std::array late{directory, written.get()};
+    THAW_TRY(const auto last, open_regular(directory, kManifestFile));
+    const std::array late{directory, last.get()};
     THAW_CHECK(protect_files(late, nullptr)); // what there is to say was said above
     THAW_CHECK(sync_fd(directory, "directory"));
     return manifest;

@@ -45,8 +45,14 @@ open_image(int root, std::string_view name, Store::Remote remote = Store::Remote
 Result<> protect_files(std::span<const int> fds, Store::Warnings* warnings);
 // The image's directory, locked against others who change it. ENOENT, ELOOP, EBUSY.
 Result<Fd> lock_image(int root, std::string_view name);
-// Whole pages from page `first` on are the sealed ones. ESTALE names the first that is not.
-Result<> check_pages(std::span<const std::byte> bytes, std::uint64_t first, const MemoryMap& map);
+// Whole pages from page `first` on are the sealed ones. ESTALE names the first that is not; `what`
+// is the file, "memory" or "rootfs".
+Result<> check_pages(
+    std::span<const std::byte> bytes, std::uint64_t first, const MemoryMap& map,
+    std::string_view what
+);
+// The part of `progress` that begins after `before` of `all` bytes. `progress` outlives it.
+Store::Progress part_of(const Store::Progress& progress, std::uint64_t before, std::uint64_t all);
 
 // What a difference is made of. All of it outlives the call.
 struct LayerSource {
@@ -56,9 +62,9 @@ struct LayerSource {
     int target_fd; // the image's memory file, empty and writable
 };
 // An id in `given` is kept, one of zeros replaced by a new one.
-// Reads state and memory, writes memory.map, sets ownership and modes, writes the manifest last:
-// with it the image exists. With `layer` the image is a difference: its memory file is filled
-// first.
+// Reads state, memory and rootfs (when `given` has one), writes the maps, sets ownership and modes,
+// writes the manifest last: with it the image exists. With `layer` the image is a difference: its
+// memory file is filled first. progress() gets the sum of memory and rootfs as total.
 Result<Manifest> seal_directory(
     int directory, Manifest given, const Store::Progress& progress, Store::Warnings* warnings,
     const LayerSource* layer = nullptr

@@ -3,22 +3,16 @@
 #include "image/store.hpp"
 
 #include "image/listing.hpp"
-#include "image/memory_map.hpp"
-#include "image/memory_reader.hpp"
 #include "image/seal.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>
-
-#include <algorithm>
-#include <span>
 
 namespace thaw::image {
 
 namespace {
 
 constexpr std::size_t kManifestLimit = 1 << 20;
-constexpr std::size_t kVerifyBuffer = 512 << 10;
 constexpr std::uint64_t kStatBlock = 512; // the unit of st_blocks
 
 template <class T>
@@ -185,47 +179,7 @@ std::uint64_t disk_bytes(int root, const std::string& name) {
     return sum;
 }
 
-Result<> verify_memory(const OpenImage& image, const Store::Progress& progress) {
-    THAW_TRY(const auto map, MemoryMap::load(image.memory_map.get(), image.manifest.id));
-    if (map.page_count() * kMapPageSize != image.manifest.memory_size)
-        return fail(EBADMSG, "memory.map: made for another memory size");
-    (void)posix_fadvise(image.memory.get(), 0, 0, POSIX_FADV_SEQUENTIAL); // a wish
-    const MemoryReader memory(image);
-    std::vector<std::byte> buffer(kVerifyBuffer);
-    const auto total = image.manifest.memory_size;
-    for (std::uint64_t done = 0; done < total;) {
-        if (done % kMapChunkSize == 0) {
-            if (progress && !progress(done, total)) return fail(ECANCELED, "canceled");
-            if (!map.chunk_is_valid(done / kMapChunkSize))
-                return fail(
-                    EBADMSG, "memory.map: damaged page list of chunk {}", done / kMapChunkSize
-                );
-        }
-        const auto part =
-            std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), total - done));
-        THAW_CHECK(memory.read(part, done));
-        THAW_CHECK(check_pages(part, done / kMapPageSize, map));
-        done += part.size();
-    }
-    if (progress && !progress(total, total)) return fail(ECANCELED, "canceled");
-    return {};
-}
-
 } // namespace
-
-Result<> check_pages(std::span<const std::byte> bytes, std::uint64_t first, const MemoryMap& map) {
-    for (std::size_t at = 0; at < bytes.size(); at += kMapPageSize) {
-        const auto page = first + at / kMapPageSize;
-        if (hash_page(&bytes[at]) != map.page_hash(page))
-            return fail(
-                ESTALE, "memory: page {} (offset {:#x}) is not the sealed one", page,
-                page * kMapPageSize
-            );
-        if (is_zero_page(&bytes[at]) != map.is_zero(page))
-            return fail(EBADMSG, "memory.map: wrong about page {} being zero", page);
-    }
-    return {};
-}
 
 Result<Fd> Store::open_root() const {
     auto root = open_file(root_, O_RDONLY | O_DIRECTORY);
@@ -260,11 +214,6 @@ Result<std::vector<Store::Entry>> Store::list() const {
         });
     }
     return images;
-}
-
-Result<> Store::verify(std::string_view name, const Progress& progress) const {
-    THAW_TRY(const auto image, open(name));
-    return in_image(name, verify_memory(image, progress));
 }
 
 } // namespace thaw::image

@@ -76,16 +76,19 @@ public:
     struct Source {
         std::string state_path;
         std::string memory_path;
+        std::string rootfs_path; // empty: the image has no root file system
         // Borrowed, in place of the paths; regular files, which are copied.
         int state_fd = -1;
         int memory_fd = -1;
         // Takes the files instead of copying them where the file system allows (hard links), and
         // removes the originals once the image is published; a crash before that leaves them.
         bool move = false;
-        // vmm, vmm_version, page_size, drives, vsock_path as given by the admin. An id that is not
+        // vmm, vmm_version, page_size, drives, vsock_path as given by the admin; what it says of
+        // files is not looked at. An id that is not
         // all zeros is the image's, for one that comes from elsewhere; else it gets a new one.
         Manifest manifest;
-        // Not empty: the image becomes a difference to the one of that name. Only the pages of
+        // Not empty: the image becomes a difference to the one of that name, without a root file
+        // system (EBADMSG). Only the pages of
         // `present` are taken from the memory file, which is as long as the base's memory.
         std::string base;
         std::optional<ImageId> base_id; // ESTALE when the base is another one by now
@@ -103,13 +106,14 @@ public:
         std::string_view name, const Source& source, const Progress& progress,
         Warnings* warnings = nullptr
     ) const;
-    // Seals a directory below the root that already holds state and memory files (names in `given`,
-    // else the usual ones). EEXIST when it is sealed already, EBUSY when somebody is at it.
+    // Seals a directory below the root that already holds state and memory files, and a root file
+    // system when `given` has one (names in `given`, else the usual ones). EEXIST when it is sealed
+    // already, EBUSY when somebody is at it.
     Result<Manifest> seal(
         std::string_view name, const Manifest& given, const Progress& progress,
         Warnings* warnings = nullptr
     ) const;
-    // Reads all of the memory file against memory.map. ESTALE names the first bad page.
+    // Reads all of memory and root file system against their maps. ESTALE names the first bad page.
     Result<> verify(std::string_view name, const Progress& progress) const;
     // Renames away, then deletes. ENOENT, EINVAL, EBUSY when it is being sealed, or
     // kErrorImageHasLayers (EBUSY) when others are laid over it.

@@ -78,6 +78,34 @@ void drop_source(const SourceFile& source, Store::Warnings* warnings) {
         warnings->push_back(fmt::format("{}: could not be removed", source.path));
 }
 
+struct SourceFiles {
+    SourceFile state;
+    SourceFile memory;
+    std::optional<SourceFile> rootfs;
+
+    std::uint64_t rootfs_size() const { return rootfs ? rootfs->identity.size : 0; }
+    std::vector<const SourceFile*> all() const {
+        std::vector<const SourceFile*> files{&state, &memory};
+        if (rootfs) files.push_back(&*rootfs);
+        return files;
+    }
+};
+
+Result<SourceFiles> open_sources(const Store::Source& source) {
+    SourceFiles files;
+    THAW_TRY(files.state, open_source(source.state_path, source.state_fd, "the state"));
+    THAW_TRY(files.memory, open_source(source.memory_path, source.memory_fd, "the memory"));
+    THAW_CHECK(check_memory_size(files.memory.identity.size, source.manifest.page_size));
+    if (source.rootfs_path.empty()) return files;
+    if (!source.base.empty())
+        return fail(EBADMSG, "a difference has no root file system of its own");
+    THAW_TRY(auto rootfs, open_source(source.rootfs_path, -1, "the root file system"));
+    if (auto size = check_rootfs_size(rootfs.identity.size); !size)
+        return std::unexpected(std::move(size).error().with_context(rootfs.path));
+    files.rootfs = std::move(rootfs);
+    return files;
+}
+
 // The image below, held against its removal for as long as `lock` lives.
 struct Base {
     OpenImage image;
@@ -141,9 +169,8 @@ Result<Manifest> import_files(
     int root, const std::string& root_path, const std::string& name, const Store::Source& source,
     const Store::Progress& progress, Store::Warnings* warnings
 ) {
-    THAW_TRY(auto state, open_source(source.state_path, source.state_fd, "the state"));
-    THAW_TRY(auto memory, open_source(source.memory_path, source.memory_fd, "the memory"));
-    THAW_CHECK(check_memory_size(memory.identity.size, source.manifest.page_size));
+    THAW_TRY(auto files, open_sources(source));
+    auto& [state, memory, rootfs] = files;
     THAW_TRY(const auto base, open_base(root, source));
     if (base && memory.identity.size != base->image.manifest.memory_size)
         return fail(
@@ -152,23 +179,20 @@ Result<Manifest> import_files(
         );
     THAW_TRY(auto staging, Staging::create(root, root_path, name));
 
-    // Two passes over the memory, told as one: the copy, then the hashes.
-    const auto passes = [&](std::uint64_t before) {
-        return [&, before](std::uint64_t done, std::uint64_t total) {
-            return !progress || progress(before + done, 2 * total);
-        };
-    };
+    // Two passes over memory and root file system, told as one: the copy, then the hashes.
+    const auto once = memory.identity.size + files.rootfs_size();
+    const auto pass = [&](std::uint64_t before) { return part_of(progress, before, 2 * once); };
     const auto unseen = [&](std::uint64_t, std::uint64_t) {
-        return !progress || progress(0, 2 * memory.identity.size);
+        return !progress || progress(0, 2 * once);
     };
     THAW_CHECK(take(state, staging.directory(), kDefaultStateFile, source.move, unseen));
     auto given = source.manifest;
     given.state.name = kDefaultStateFile;
     given.memory.name = kDefaultMemoryFile;
+    given.rootfs.reset();
+    if (rootfs) given.rootfs.emplace().file.name = kRootfsFile;
     const auto seal = [&](const LayerSource* layer) {
-        return seal_directory(
-            staging.directory(), given, passes(memory.identity.size), warnings, layer
-        );
+        return seal_directory(staging.directory(), given, pass(once), warnings, layer);
     };
     Result<Manifest> manifest = std::unexpected(Error(EIO, "not sealed"));
     if (base) {
@@ -176,22 +200,25 @@ Result<Manifest> import_files(
         const LayerSource layer{base->image, source.present, memory.fd.get(), target.get()};
         manifest = seal(&layer);
     } else {
-        THAW_CHECK(take(memory, staging.directory(), kDefaultMemoryFile, source.move, passes(0)));
+        THAW_CHECK(take(memory, staging.directory(), kDefaultMemoryFile, source.move, pass(0)));
+        if (rootfs) {
+            const auto rest = pass(memory.identity.size);
+            THAW_CHECK(take(*rootfs, staging.directory(), kRootfsFile, source.move, rest));
+        }
         manifest = seal(nullptr);
     }
     if (!manifest) return manifest;
     THAW_CHECK(check_digests(source, *manifest));
     // A source that was written to meanwhile gives an image of no moment in time.
-    for (const auto* file : {&state, &memory}) {
+    for (const auto* file : files.all()) {
         THAW_TRY(const auto now, identify(file->fd.get()));
         if (now != file->identity)
             return fail(EBUSY, "{}: changed while it was imported", file->path);
     }
     THAW_CHECK(staging.publish(name));
-    if (source.move) {
-        drop_source(state, warnings);
-        drop_source(memory, warnings);
-    }
+    if (source.move)
+        for (const auto* file : files.all())
+            drop_source(*file, warnings);
     return manifest;
 }
 

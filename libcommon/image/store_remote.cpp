@@ -122,7 +122,7 @@ Result<> Arrival::check(std::uint64_t offset, std::uint64_t length) const {
             !map_->chunk_is_valid((offset + done + part.size() - 1) / kMapChunkSize))
             return fail(EBADMSG, "memory.map: damaged page list of chunk {}", chunk);
         THAW_CHECK(pread_exact(memory_.get(), part, offset + done));
-        THAW_CHECK(check_pages(part, (offset + done) / kMapPageSize, *map_));
+        THAW_CHECK(check_pages(part, (offset + done) / kMapPageSize, *map_, "memory"));
         done += part.size();
     }
     return {};

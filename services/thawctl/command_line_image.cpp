@@ -74,12 +74,15 @@ void describe_image(CLI::App& app, CommandLine& line) {
     import->add_option("--memory", image.memory_path, "The VMM's memory file")
         ->required()
         ->type_name("FILE");
+    auto* rootfs =
+        import->add_option("--rootfs", image.rootfs_path, "Root file system for overlays of VMs")
+            ->type_name("FILE");
     import->add_flag("--move", image.move, "Take the files instead of copying them");
     auto* base = import->add_option("--base", image.base, "Make a difference to that image")
                      ->type_name("IMAGE");
     auto* pages = import->add_option("--pages", image.pages_path, "Bitmap of the pages to take")
                       ->type_name("FILE");
-    base->needs(pages);
+    base->needs(pages)->excludes(rootfs);
     pages->needs(base);
     add_settings(*import, image);
 
@@ -90,6 +93,8 @@ void describe_image(CLI::App& app, CommandLine& line) {
     seal->add_option("--state", image.state_path, "Name of the state file in it")
         ->type_name("NAME");
     seal->add_option("--memory", image.memory_path, "Name of the memory file in it")
+        ->type_name("NAME");
+    seal->add_option("--rootfs", image.rootfs_path, "Name of a root file system in it")
         ->type_name("NAME");
     add_settings(*seal, image);
 

@@ -37,24 +37,27 @@ void print_warnings(const image::Store::Warnings& warnings) {
         print_warning(warning);
 }
 
-// What an import will write: the sources as far as they are not holes, and the map of the memory.
+// What an import will write: the sources as far as they are not holes, and the maps.
 // Files that are moved within a file system are not written again.
 std::uint64_t bytes_of_import(const ImageArguments& arguments) {
     constexpr std::uint64_t kBlock = 512;    // of st_blocks
-    constexpr std::uint64_t kMapShare = 256; // the map is 1/512 of the memory, and some lists
+    constexpr std::uint64_t kMapShare = 256; // a map is 1/512 of its file, and some lists
     struct stat root{};
     struct stat state{};
     struct stat memory{};
+    struct stat rootfs{};
     if (::stat(arguments.root.c_str(), &root) != 0) return 0;
     // Missing sources are the import's own errors.
     if (::stat(arguments.state_path.c_str(), &state) != 0 ||
         ::stat(arguments.memory_path.c_str(), &memory) != 0)
         return 0;
-    auto bytes = static_cast<std::uint64_t>(memory.st_size) / kMapShare;
+    if (!arguments.rootfs_path.empty() && ::stat(arguments.rootfs_path.c_str(), &rootfs) != 0)
+        return 0;
+    auto bytes = static_cast<std::uint64_t>(memory.st_size + rootfs.st_size) / kMapShare;
     // Holes of a difference's source are not taken for pages; the rest is written again.
     if (!arguments.base.empty())
         return bytes + static_cast<std::uint64_t>(memory.st_blocks) * kBlock;
-    for (const auto& source : {state, memory})
+    for (const auto& source : {state, memory, rootfs})
         if (!arguments.move || source.st_dev != root.st_dev)
             bytes += static_cast<std::uint64_t>(source.st_blocks) * kBlock;
     return bytes;
@@ -94,6 +97,7 @@ Result<int> verb_image_import(const ImageArguments& arguments, const OutputOptio
     image::Store::Source source;
     source.state_path = arguments.state_path;
     source.memory_path = arguments.memory_path;
+    source.rootfs_path = arguments.rootfs_path;
     source.move = arguments.move;
     THAW_TRY(source.manifest, manifest_of(arguments));
     const image::Store store(arguments.root);
@@ -124,6 +128,7 @@ Result<int> verb_image_seal(const ImageArguments& arguments, const OutputOptions
     // Names inside the image, where they are not the usual ones.
     given.state.name = arguments.state_path;
     given.memory.name = arguments.memory_path;
+    if (!arguments.rootfs_path.empty()) given.rootfs.emplace().file.name = arguments.rootfs_path;
     auto manifest = with_progress("Sealing " + arguments.name, [&](const auto& progress) {
         return store.seal(arguments.name, given, progress, &warnings);
     });

@@ -50,9 +50,12 @@ std::string describe(const image::OpenImage& opened, std::uint64_t data) {
                   ));
     for (const auto* file : {&manifest.state, &manifest.memory, &manifest.memory_map})
         add("File", fmt::format("{} ({})", file->name, format_size(file->size)));
-    if (manifest.source) {
-        add("Remote", manifest.source->memory.url);
-        if (manifest.source->rootfs) add("Rootfs", manifest.source->rootfs->url);
+    if (manifest.source) add("Remote", manifest.source->memory.url);
+    if (const auto& rootfs = manifest.rootfs) {
+        const auto size = format_size(rootfs->file.size);
+        const auto& source = manifest.source;
+        const auto& place = source && source->rootfs ? source->rootfs->url : rootfs->file.name;
+        add("Rootfs", fmt::format("{} ({})", place, size));
     }
     for (const auto& base : opened.bases)
         add("Laid over", fmt::format("{} ({})", base.name, image::format_id(base.id)));

@@ -95,6 +95,7 @@ struct ImageArguments {
     std::string name;
     std::string state_path;
     std::string memory_path;
+    std::string rootfs_path; // empty: the image has none
     std::string page_size = "4K";
     std::string vmm = "firecracker";
     std::string vmm_version;

@@ -145,8 +145,8 @@ _thawctl() {
     image)
         case $sub in
         '') choices=$image_verbs ;;
-        import) options+=' --state --memory --move --base --pages --page-size --vmm --vmm-version --drive --vsock' ;;
-        seal) options+=' --state --memory --page-size --vmm --vmm-version --drive --vsock' ;;
+        import) options+=' --state --memory --rootfs --move --base --pages --page-size --vmm --vmm-version --drive --vsock' ;;
+        seal) options+=' --state --memory --rootfs --page-size --vmm --vmm-version --drive --vsock' ;;
         record)
             options+=' --runs --max --allow-writes --no-block'
             [[ -z $name ]] && choices=$(__thawctl_images)

@@ -30,7 +30,7 @@ function __thawctl_words
     set -l with_value --json --image-root --memory-backend --prefetch --load-timeout --network-override \
         --rootfs --rootfs-size --rootfs-memory --rootfs-disk \
         --prefetch-rate --replay-budget --sequential-budget --interval -i --iterations -n --runs --max \
-        --state --memory --page-size --vmm --vmm-version --drive --vsock --base --pages --rootfs --fetch-socket --bytes --file-handles --limit \
+        --state --memory --page-size --vmm --vmm-version --drive --vsock --base --pages --fetch-socket --bytes --file-handles --limit \
         --on-low-limit --memory-high --cache --sandbox --user --socket-user --socket-group --translate-uid \
         --translate-gid --threads --on-loss --unit --name --transport --timeout
     set -l skip no
@@ -145,6 +145,7 @@ complete -c thawctl -n '__thawctl_at 0 image' -a clean -d 'Remove what crashes l
 complete -c thawctl -n '__thawctl_at 0 image record,pull,push,verify,show,rm,export-delta' -a '(__thawctl_images)' -d Image
 complete -c thawctl -n '__thawctl_in image import,seal' -l state -r -F -d 'State file'
 complete -c thawctl -n '__thawctl_in image import,seal' -l memory -r -F -d 'Memory file'
+complete -c thawctl -n '__thawctl_in image import,seal' -l rootfs -r -F -d 'Root file system'
 complete -c thawctl -n '__thawctl_in image import,seal' -l page-size -x -a '4K 2M' -d 'Page size on the host'
 complete -c thawctl -n '__thawctl_in image import,seal' -l vmm -x -d 'VMM that wrote the snapshot'
 complete -c thawctl -n '__thawctl_in image import,seal' -l vmm-version -x -d 'Its version'

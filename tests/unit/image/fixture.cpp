@@ -32,6 +32,12 @@ std::string sample_memory(std::uint64_t size) {
     return memory;
 }
 
+std::string sample_rootfs() {
+    auto rootfs = sample_memory(kRootfsSize);
+    std::ranges::reverse(rootfs);
+    return rootfs;
+}
+
 void StoreTest::SetUp() {
     std::string name = ::testing::TempDir() + "thaw-image-XXXXXX";
     ASSERT_NE(mkdtemp(name.data()), nullptr);
@@ -39,6 +45,7 @@ void StoreTest::SetUp() {
     ASSERT_TRUE(make_directories(path("images")));
     put(path("state"), kState);
     put(path("memory"), sample_memory());
+    put(path("rootfs"), sample_rootfs());
     store_ = Store(path("images"));
 }
 
@@ -66,6 +73,12 @@ std::string StoreTest::get(const std::string& path) const {
     return text.value_or("");
 }
 
+void StoreTest::flip(const std::string& path, std::size_t at) const {
+    auto content = get(path);
+    content.at(at) ^= 1;
+    put(path, content);
+}
+
 Store::Source StoreTest::source() const {
     Store::Source source;
     source.state_path = path("state");
@@ -74,8 +87,20 @@ Store::Source StoreTest::source() const {
     return source;
 }
 
+Store::Source StoreTest::source_with_rootfs() const {
+    auto with = source();
+    with.rootfs_path = path("rootfs");
+    return with;
+}
+
 Manifest StoreTest::import_sample(const std::string& name) const {
     auto manifest = store_.import(name, source(), {});
+    EXPECT_TRUE(manifest) << manifest.error().message();
+    return manifest.value_or(Manifest{});
+}
+
+Manifest StoreTest::import_with_rootfs(const std::string& name) const {
+    auto manifest = store_.import(name, source_with_rootfs(), {});
     EXPECT_TRUE(manifest) << manifest.error().message();
     return manifest.value_or(Manifest{});
 }

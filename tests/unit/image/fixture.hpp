@@ -19,6 +19,10 @@ inline constexpr std::uint64_t kMemorySize = 6 << 20; // one and a half chunks o
 std::string sample_memory(std::uint64_t size = kMemorySize);
 bool sample_page_is_zero(std::uint64_t page);
 
+// A chunk of the map and three pages, a hole among them.
+inline constexpr std::uint64_t kRootfsSize = (4 << 20) + 3 * 4096;
+std::string sample_rootfs();
+
 class StoreTest : public ::testing::Test {
 protected:
     void SetUp() override;
@@ -28,9 +32,13 @@ protected:
     std::string in_image(std::string_view image, std::string_view file) const;
     void put(const std::string& path, std::string_view content) const;
     std::string get(const std::string& path) const;
+    // Changes one byte of a file.
+    void flip(const std::string& path, std::size_t at) const;
     Store::Source source() const;
+    Store::Source source_with_rootfs() const;
     // Imports the sample; fails the test when that does not work.
     Manifest import_sample(const std::string& name) const;
+    Manifest import_with_rootfs(const std::string& name) const;
     // Entries of the image root, hidden ones included.
     std::vector<std::string> root_entries() const;
 

@@ -21,6 +21,7 @@ namespace {
 using testing::expect_sample;
 using testing::kMemorySize;
 using testing::sample_memory;
+using testing::sample_rootfs;
 
 class Crash : public testing::StoreTest {
 protected:
@@ -46,13 +47,15 @@ protected:
 };
 
 TEST_F(Crash, KilledImportIsWholeOrNothing) {
-    const auto usual = duration_of([&] { import_sample("web"); });
+    const auto usual = duration_of([&] { import_with_rootfs("web"); });
     ASSERT_TRUE(store_.remove("web"));
     unsigned whole = 0;
     unsigned leftovers = 0;
     for (int round = 0; round < 60; round++) {
         const auto delay = std::uniform_int_distribution<Microseconds>(0, usual * 5 / 4)(random_);
-        kill_after(delay, [&] { return store_.import("web", source(), {}).has_value(); });
+        kill_after(delay, [&] {
+            return store_.import("web", source_with_rootfs(), {}).has_value();
+        });
         const auto entries = root_entries();
         const bool visible = std::ranges::count(entries, "web") == 1;
         ASSERT_EQ(store_.open("web").has_value(), visible) << "visible but not whole";
@@ -70,7 +73,7 @@ TEST_F(Crash, KilledImportIsWholeOrNothing) {
 }
 
 TEST_F(Crash, KilledMoveLosesNothing) {
-    auto from = source();
+    auto from = source_with_rootfs();
     from.move = true;
     for (int round = 0; round < 40; round++) {
         const auto delay = std::uniform_int_distribution<Microseconds>(0, 20000)(random_);
@@ -81,21 +84,26 @@ TEST_F(Crash, KilledMoveLosesNothing) {
             ASSERT_TRUE(store_.remove("web"));
             put(path("state"), "the state of the machine, as the VMM wrote it");
             put(path("memory"), sample_memory());
+            put(path("rootfs"), sample_rootfs());
         } else {
             ASSERT_EQ(get(path("memory")), sample_memory());
+            ASSERT_EQ(get(path("rootfs")), sample_rootfs());
         }
     }
 }
 
 TEST_F(Crash, KilledSealCanBeRepeated) {
+    Manifest given;
+    given.rootfs.emplace();
     for (int round = 0; round < 30; round++) {
         ASSERT_TRUE(make_directories(path("images/raw")));
         put(in_image("raw", "vmstate"), get(path("state")));
         put(in_image("raw", "memory"), sample_memory());
+        put(in_image("raw", "rootfs"), sample_rootfs());
         const auto delay = std::uniform_int_distribution<Microseconds>(0, 15000)(random_);
-        kill_after(delay, [&] { return store_.seal("raw", {}, {}).has_value(); });
+        kill_after(delay, [&] { return store_.seal("raw", given, {}).has_value(); });
         if (!store_.open("raw")) {
-            const auto again = store_.seal("raw", {}, {});
+            const auto again = store_.seal("raw", given, {});
             ASSERT_TRUE(again) << again.error().message();
         }
         expect_sample(store_, "raw");
@@ -104,7 +112,7 @@ TEST_F(Crash, KilledSealCanBeRepeated) {
                 std::filesystem::directory_iterator(path("images/raw")),
                 std::filesystem::directory_iterator()
             ),
-            4
+            6
         );
         ASSERT_TRUE(store_.remove("raw"));
     }

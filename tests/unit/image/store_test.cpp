@@ -27,11 +27,6 @@ protected:
         EXPECT_EQ(image.error().code(), code) << image.error().message();
         EXPECT_NE(image.error().message().find(text), std::string::npos) << image.error().message();
     }
-    void flip(const std::string& file, std::uint64_t at) const {
-        auto content = get(file);
-        content.at(at) ^= 1;
-        put(file, content);
-    }
 };
 
 TEST_F(Images, OpensWhatWasImported) {

@@ -44,6 +44,7 @@ TEST(Command, UsageErrors) {
         {"image", "import", "base"},
         {"image", "import", "base", "--state=s", "--memory=m", "--page-size=8K"},
         {"image", "import", "base", "--state=s", "--memory=m", "--drive=x"},
+        {"image", "import", "x", "--state=s", "--memory=m", "--base=b", "--pages=p", "--rootfs=r"},
     };
     for (const auto& words : wrong) {
         const auto result = run(words);
@@ -111,6 +112,31 @@ TEST_F(ImageVerbs, LifeOfAnImage) {
     EXPECT_EQ(image({"rm", "base"}).exit_code, 0);
     EXPECT_EQ(image({"list", "--json=short"}).out, "[]\n");
     EXPECT_EQ(image({"clean"}).out, "0 leftovers removed.\n");
+}
+
+TEST_F(ImageVerbs, WithARootFileSystem) {
+    ASSERT_TRUE(write_file_atomic(folder_ + "/root.ext4", std::string(2 << 20, 'r')));
+    const auto imported = import("base", {"--rootfs", folder_ + "/root.ext4"});
+    ASSERT_EQ(imported.exit_code, 0) << imported.err;
+    const auto show = image({"show", "base"}).out;
+    EXPECT_TRUE(has(show, "Rootfs: rootfs (2.0M)")) << show;
+    const auto json = nlohmann::json::parse(image({"show", "base", "--json=short"}).out);
+    EXPECT_EQ(json["files"]["rootfs"]["file"]["size"], 2 << 20);
+    auto content = *read_file(folder_ + "/images/base/rootfs", 8 << 20);
+    content[8192] = 'y';
+    ASSERT_TRUE(write_file_atomic(folder_ + "/images/base/rootfs", content));
+    const auto verified = image({"verify", "base"});
+    EXPECT_EQ(verified.exit_code, 1);
+    EXPECT_TRUE(has(verified.err, "rootfs: page 2 ")) << verified.err;
+
+    const auto raw = folder_ + "/images/raw/";
+    ASSERT_TRUE(make_directories(raw));
+    for (const auto& [from, to] :
+         {std::pair("state", "vmstate"), {"memory", "memory"}, {"root.ext4", "disk"}})
+        ASSERT_EQ(rename((folder_ + "/" + from).c_str(), (raw + to).c_str()), 0);
+    const auto sealed = image({"seal", "raw", "--rootfs=disk"});
+    ASSERT_EQ(sealed.exit_code, 0) << sealed.err;
+    EXPECT_TRUE(has(image({"show", "raw"}).out, "Rootfs: disk (2.0M)"));
 }
 
 TEST_F(ImageVerbs, TellsDamage) {
