@@ -16,8 +16,6 @@ namespace thaw::image {
 
 namespace {
 
-constexpr std::string_view kArriving = ".#thaw-memory";
-
 Result<> check_file(int directory, const FileRecord& record) {
     THAW_TRY(const auto file, open_regular(directory, record.name));
     THAW_TRY(const auto size, size_of(file.get()));
@@ -25,6 +23,16 @@ Result<> check_file(int directory, const FileRecord& record) {
     if (size != record.size || digest != record.digest)
         return fail(ESTALE, "{}: is not the sealed one", record.name);
     if (fsync(file.get()) < 0) return fail_errno(errno, "fsync {}", record.name);
+    return {};
+}
+
+// A map of a file of `size` bytes that is not here.
+Result<> check_map(int directory, const FileRecord& record, const ImageId& id, std::uint64_t size) {
+    THAW_CHECK(check_file(directory, record));
+    THAW_TRY(const auto file, open_regular(directory, record.name));
+    THAW_TRY(const auto map, MemoryMap::load(file.get(), id, record.name));
+    if (map.page_count() * kMapPageSize != size)
+        return fail(EBADMSG, "{}: made for another size", record.name);
     return {};
 }
 
@@ -73,11 +81,9 @@ Result<> Draft::publish(const Manifest& manifest, Store::Warnings* warnings) {
     THAW_CHECK(check_manifest(manifest));
     const int directory = staging_.directory();
     THAW_CHECK(check_file(directory, manifest.state));
-    THAW_CHECK(check_file(directory, manifest.memory_map));
-    THAW_TRY(const auto file, open_regular(directory, manifest.memory_map.name));
-    THAW_TRY(const auto map, MemoryMap::load(file.get(), manifest.id));
-    if (map.page_count() * kMapPageSize != manifest.memory_size)
-        return fail(EBADMSG, "memory.map: made for another memory size");
+    THAW_CHECK(check_map(directory, manifest.memory_map, manifest.id, manifest.memory_size));
+    if (const auto& rootfs = manifest.rootfs)
+        THAW_CHECK(check_map(directory, rootfs->map, rootfs_id(manifest.id), rootfs->file.size));
     THAW_CHECK(write_manifest(directory, manifest));
     THAW_CHECK(protect_all(directory, warnings));
     if (fsync(directory) < 0) return fail_errno(errno, "fsync image '{}'", name_);
@@ -93,51 +99,74 @@ Result<std::unique_ptr<Arrival>> Arrival::begin(const Store& store, std::string_
     const auto& image = arrival->image_;
     if (!image.manifest.source)
         return fail(EALREADY, "image '{}' has its memory here already", name);
-    arrival->source_ = image.manifest.source->memory;
-    THAW_TRY(auto map, MemoryMap::load(image.memory_map.get(), image.manifest.id));
-    arrival->map_ = std::make_unique<MemoryMap>(std::move(map));
-    const int directory = arrival->directory_.get();
-    THAW_CHECK(remove_temporaries(directory));
-    arrival->temporary_ = kArriving;
-    THAW_TRY(
-        arrival->memory_,
-        open_at(directory, arrival->temporary_, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, kFileMode)
-    );
-    if (ftruncate(arrival->memory_.get(), static_cast<off_t>(image.manifest.memory_size)) < 0)
-        return fail_errno(errno, "size the memory file");
+    THAW_CHECK(remove_temporaries(arrival->directory_.get()));
+    THAW_CHECK(arrival->create_files());
     return arrival;
 }
 
-Arrival::~Arrival() {
-    if (!temporary_.empty()) (void)unlinkat(directory_.get(), temporary_.c_str(), 0);
+Result<> Arrival::create_files() {
+    const auto& manifest = image_.manifest;
+    const auto& source = *manifest.source;
+    THAW_TRY(auto map, MemoryMap::load(image_.memory_map.get(), manifest.id));
+    files_.push_back({manifest.memory, source.memory, std::move(map), "memory"});
+    THAW_CHECK(files_.back().create(directory_.get()));
+    if (!manifest.rootfs || !source.rootfs) return {};
+    const auto& [file, map_file] = *manifest.rootfs;
+    const auto id = rootfs_id(manifest.id);
+    THAW_TRY(auto rootfs_map, MemoryMap::load(image_.rootfs_map.get(), id, map_file.name));
+    files_.push_back({file, *source.rootfs, std::move(rootfs_map), "rootfs"});
+    return files_.back().create(directory_.get());
 }
 
-Result<> Arrival::check(std::uint64_t offset, std::uint64_t length) const {
+Arrival::~Arrival() {
+    for (const auto& file : files_)
+        if (!file.temporary_.empty()) (void)unlinkat(directory_.get(), file.temporary_.c_str(), 0);
+}
+
+Result<> ArrivingFile::create(int directory) {
+    if (map_.page_count() * kMapPageSize != record_.size)
+        return fail(EBADMSG, "{}.map: made for another size", what_);
+    temporary_ = fmt::format("{}-{}", kTemporaryPrefix, what_);
+    THAW_TRY(
+        file_, open_at(directory, temporary_, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, kFileMode)
+    );
+    if (ftruncate(file_.get(), static_cast<off_t>(record_.size)) < 0)
+        return fail_errno(errno, "{}: set size", record_.name);
+    return {};
+}
+
+Result<> ArrivingFile::check(std::uint64_t offset, std::uint64_t length) const {
     constexpr std::uint64_t kPiece = 512 << 10;
     std::vector<std::byte> buffer(std::min(kPiece, length));
     for (std::uint64_t done = 0; done < length;) {
         const auto part = std::span(buffer).first(std::min(kPiece, length - done));
         const auto chunk = (offset + done) / kMapChunkSize;
-        if (!map_->chunk_is_valid(chunk) ||
-            !map_->chunk_is_valid((offset + done + part.size() - 1) / kMapChunkSize))
-            return fail(EBADMSG, "memory.map: damaged page list of chunk {}", chunk);
-        THAW_CHECK(pread_exact(memory_.get(), part, offset + done));
-        THAW_CHECK(check_pages(part, (offset + done) / kMapPageSize, *map_, "memory"));
+        if (!map_.chunk_is_valid(chunk) ||
+            !map_.chunk_is_valid((offset + done + part.size() - 1) / kMapChunkSize))
+            return fail(EBADMSG, "{}.map: damaged page list of chunk {}", what_, chunk);
+        THAW_CHECK(pread_exact(file_.get(), part, offset + done));
+        THAW_CHECK(check_pages(part, (offset + done) / kMapPageSize, map_, what_));
         done += part.size();
     }
     return {};
 }
 
 Result<> Arrival::finish(Store::Warnings* warnings) {
-    if (fsync(memory_.get()) < 0) return fail_errno(errno, "fsync the memory file");
-    const std::array fds{directory_.get(), memory_.get()};
-    THAW_CHECK(protect_files(fds, warnings));
-    auto manifest = image_.manifest;
     const int directory = directory_.get();
-    // Before the manifest says so: a memory file that it does not speak of harms nobody.
-    if (renameat(directory, temporary_.c_str(), directory, manifest.memory.name.c_str()) < 0)
-        return fail_errno(errno, "put the memory file in place");
-    temporary_.clear();
+    std::vector<int> fds{directory};
+    for (const auto& file : files_) {
+        if (fsync(file.fd()) < 0) return fail_errno(errno, "fsync {}", file.record_.name);
+        fds.push_back(file.fd());
+    }
+    THAW_CHECK(protect_files(fds, warnings));
+    // Before the manifest says so: files that it does not speak of harm nobody.
+    for (auto& file : files_) {
+        const auto& name = file.record_.name;
+        if (renameat(directory, file.temporary_.c_str(), directory, name.c_str()) < 0)
+            return fail_errno(errno, "{}: put it in place", name);
+        file.temporary_.clear();
+    }
+    auto manifest = image_.manifest;
     manifest.source.reset();
     THAW_CHECK(write_manifest(directory, manifest));
     THAW_TRY(const auto written, open_regular(directory, kManifestFile));

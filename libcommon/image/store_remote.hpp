@@ -11,6 +11,8 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace thaw::image {
 
@@ -24,8 +26,8 @@ public:
     Result<Fd> make_file(const std::string& name) const;
     // For a file that came to nothing.
     void drop_file(const std::string& name) const;
-    // Compares state and memory.map with `manifest`, which has a source, writes it and makes the
-    // image appear. ESTALE names the file that is not the sealed one.
+    // Compares state and maps with `manifest`, which has a source, writes it and makes the image
+    // appear. ESTALE names the file that is not the sealed one.
     Result<> publish(const Manifest& manifest, Store::Warnings* warnings);
 
 private:
@@ -36,8 +38,36 @@ private:
     Staging staging_;
 };
 
+// A file of a remote image that is coming.
+class ArrivingFile {
+public:
+    // Where it is so far.
+    const RemoteFile& source() const { return source_; }
+    const MemoryMap& map() const { return map_; }
+    std::uint64_t size() const { return record_.size; }
+    // Of its size and all zero; to be written by whoever fetches.
+    int fd() const { return file_.get(); }
+    // Bytes [offset, offset + length), whole pages, are the sealed ones. ESTALE names the first
+    // page that is not.
+    Result<> check(std::uint64_t offset, std::uint64_t length) const;
+
+private:
+    friend class Arrival;
+    // `what` is "memory" or "rootfs".
+    ArrivingFile(FileRecord record, RemoteFile source, MemoryMap map, std::string_view what)
+        : record_(std::move(record)), source_(std::move(source)), map_(std::move(map)),
+          what_(what) {}
+    Result<> create(int directory);
+    FileRecord record_;
+    RemoteFile source_;
+    MemoryMap map_;
+    std::string_view what_;
+    std::string temporary_; // its name; empty once it is in place
+    Fd file_;
+};
+
 // A remote image that is becoming a local one. It stays what it was until finish(); a crash leaves
-// only a temporary file, which Store::clean() removes.
+// only temporary files, which Store::clean() removes.
 class Arrival {
 public:
     // EALREADY when the image is local; EBUSY when somebody is at it; else as Store::open().
@@ -47,25 +77,17 @@ public:
     Arrival& operator=(const Arrival&) = delete;
 
     const Manifest& manifest() const { return image_.manifest; }
-    // Where the memory is so far.
-    const RemoteFile& source() const { return source_; }
-    const MemoryMap& map() const { return *map_; }
-    // As long as the memory and all zero; to be written by whoever fetches.
-    int memory() const { return memory_.get(); }
-    // Bytes [offset, offset + length) of the memory, whole pages, are the sealed ones. ESTALE names
-    // the first page that is not.
-    Result<> check(std::uint64_t offset, std::uint64_t length) const;
-    // Every page was checked: the image is local from here on.
+    // The memory, then the root file system if there is one.
+    const std::vector<ArrivingFile>& files() const { return files_; }
+    // Every page of all files was checked: the image is local from here on.
     Result<> finish(Store::Warnings* warnings);
 
 private:
     Arrival() = default;
+    Result<> create_files();
     Fd directory_; // holds the lock
     OpenImage image_;
-    RemoteFile source_;
-    std::unique_ptr<MemoryMap> map_;
-    std::string temporary_; // name of the file below the directory; empty once finished
-    Fd memory_;
+    std::vector<ArrivingFile> files_;
 };
 
 } // namespace thaw::image

@@ -46,6 +46,13 @@ std::vector<ByteRange> data_of(const image::MemoryMap& map) {
     return ranges;
 }
 
+std::uint64_t bytes_of(const std::vector<ByteRange>& ranges) {
+    std::uint64_t bytes = 0;
+    for (const auto& range : ranges)
+        bytes += range.length;
+    return bytes;
+}
+
 Result<RemoteObject> must_find(RemoteFolder& remote, const std::string& url) {
     THAW_TRY(auto found, remote.find(url));
     if (!found) return fail(ENOENT, "{}: there is no such thing", url);
@@ -72,7 +79,7 @@ Result<> fetch_file(
     return remote.fetch(object, target.get(), pieces_of(object.file.identity.length), {}, {});
 }
 
-// State and memory.map; what differs from the manifest is found when the draft is published.
+// State and maps; what differs from the manifest is found when the draft is published.
 Result<> fetch_record(
     RemoteFolder& remote, const image::Draft& draft, const std::string& folder,
     const image::FileRecord& record, std::uint64_t most
@@ -158,9 +165,10 @@ struct Upload {
 Result<std::vector<Upload>> uploads_of(const image::OpenImage& opened) {
     std::vector<Upload> uploads;
     const auto& manifest = opened.manifest;
-    std::vector<std::string> names{
-        manifest.memory.name, manifest.memory_map.name, manifest.state.name
-    };
+    std::vector<std::string> names{manifest.memory.name};
+    if (const auto& rootfs = manifest.rootfs)
+        names.insert(names.end(), {rootfs->file.name, rootfs->map.name});
+    names.insert(names.end(), {manifest.memory_map.name, manifest.state.name});
     for (const char* name : {image::kAccessLogFile, image::kWorkingSetFile})
         names.emplace_back(name);
     names.emplace_back(image::kManifestFile);
@@ -199,6 +207,26 @@ Result<> push_all(
     return {};
 }
 
+// `bytes`: of all files together.
+Result<> pull_all(
+    RemoteFolder& remote, const image::Arrival& arrival, std::uint64_t bytes,
+    const RemoteFolder::Progress& progress
+) {
+    std::uint64_t before = 0;
+    for (const auto& file : arrival.files()) {
+        const auto ranges = data_of(file.map());
+        THAW_TRY(const auto object, RemoteFolder::pinned(file.source()));
+        const auto check = [&](const ByteRange& range) {
+            return file.check(range.offset, range.length);
+        };
+        THAW_CHECK(
+            remote.fetch(object, file.fd(), ranges, check, image::part_of(progress, before, bytes))
+        );
+        before += bytes_of(ranges);
+    }
+    return {};
+}
+
 } // namespace
 
 Result<int> verb_image_add_remote(const ImageArguments& arguments, const OutputOptions& options) {
@@ -208,9 +236,12 @@ Result<int> verb_image_add_remote(const ImageArguments& arguments, const OutputO
     for (const auto& warning : warnings)
         print_warning(warning);
     log_image(message_id::kImageAdded, arguments.name, arguments.url);
+    const auto& rootfs = manifest->rootfs;
     const auto said = fmt::format(
-        "Added image \"{}\": {} of memory stay at {}.", arguments.name,
-        format_size(manifest->memory_size), arguments.url
+        "Added image \"{}\": {} of memory{} stay at {}.", arguments.name,
+        format_size(manifest->memory_size),
+        rootfs ? fmt::format(" and {} of root file system", format_size(rootfs->file.size)) : "",
+        arguments.url
     );
     return report(said, *manifest, options);
 }
@@ -219,31 +250,28 @@ Result<int> verb_image_pull(const ImageArguments& arguments, const OutputOptions
     const image::Store store(arguments.root);
     THAW_TRY(const auto remote, RemoteFolder::open(arguments.fetch_socket));
     THAW_TRY(const auto arrival, image::Arrival::begin(store, arguments.name));
-    const auto& source = arrival->source();
-    const auto ranges = data_of(arrival->map());
-    std::uint64_t bytes = 0;
-    for (const auto& range : ranges)
-        bytes += range.length;
+    std::uint64_t whole = 0;
+    std::uint64_t bytes = 0; // that are not zero
+    for (const auto& file : arrival->files()) {
+        whole += file.size();
+        bytes += bytes_of(data_of(file.map()));
+    }
     // Kept until the image is there.
     THAW_TRY(
         const auto lease,
         admit_work(arguments.root, bytes, "pull of image " + arguments.name, options)
     );
-    THAW_TRY(const auto object, RemoteFolder::pinned(source));
-    const auto check = [&](const ByteRange& range) {
-        return arrival->check(range.offset, range.length);
-    };
     THAW_CHECK(with_progress("Pulling " + arguments.name, [&](const auto& progress) {
-        return remote->fetch(object, arrival->memory(), ranges, check, progress);
+        return pull_all(*remote, *arrival, bytes, progress);
     }));
     image::Store::Warnings warnings;
     THAW_CHECK(arrival->finish(&warnings));
     for (const auto& warning : warnings)
         print_warning(warning);
-    log_image(message_id::kImagePulled, arguments.name, source.url);
+    log_image(message_id::kImagePulled, arguments.name, arrival->manifest().source->memory.url);
     const auto said = fmt::format(
         "Pulled image \"{}\": {} of {} fetched and checked.", arguments.name, format_size(bytes),
-        format_size(arrival->manifest().memory_size)
+        format_size(whole)
     );
     return report(said, store.open(arguments.name)->manifest, options);
 }

@@ -46,6 +46,14 @@ protected:
     Store store_{""};
 };
 
+// It failed with that code, and the message has `text` in it.
+template <class T>
+void expect_error(const Result<T>& result, int code, const std::string& text) {
+    ASSERT_FALSE(result) << "no error: " << text;
+    EXPECT_EQ(result.error().code(), code) << result.error().message();
+    EXPECT_NE(result.error().message().find(text), std::string::npos) << result.error().message();
+}
+
 // Everything the image holds, opened and verified, is byte for byte what was imported.
 void expect_sample(const Store& store, const std::string& name);
 

@@ -25,6 +25,7 @@ namespace thaw::ctl {
 namespace {
 
 constexpr std::size_t kMemory = 12 << 20;
+constexpr std::size_t kRootfs = (4 << 20) + 2 * 4096;
 
 class RemoteVerbs : public ::testing::Test {
 protected:
@@ -60,12 +61,28 @@ protected:
             if (at < (4U << 20) || at >= (8U << 20) || at / 4096 == 1500)
                 memory_[at] = static_cast<char>(random() >> 8);
         folder_.write("vm.memory", memory_);
-        ASSERT_EQ(
-            run({"image", "import", "web", "--state", folder_ / "vm.state", "--memory",
-                 folder_ / "vm.memory"})
-                .exit_code,
-            0
-        );
+        import("web", {});
+    }
+    void import(const std::string& name, const std::vector<std::string>& more) {
+        std::vector<std::string> words{"image",
+                                       "import",
+                                       name,
+                                       "--state",
+                                       folder_ / "vm.state",
+                                       "--memory",
+                                       folder_ / "vm.memory"};
+        words.insert(words.end(), more.begin(), more.end());
+        const auto imported = run(words);
+        ASSERT_EQ(imported.exit_code, 0) << imported.err;
+    }
+    // Puts an image with a root file system on the server.
+    void push_with_rootfs() {
+        rootfs_ = std::string(kRootfs, 'r');
+        std::fill_n(rootfs_.begin() + 100 * 4096, 500 * 4096, '\0');
+        folder_.write("root.ext4", rootfs_);
+        import("disk", {"--rootfs", folder_ / "root.ext4"});
+        const auto pushed = run({"image", "push", "disk", web_->url("/web")});
+        ASSERT_EQ(pushed.exit_code, 0) << pushed.err;
     }
     void TearDown() override {
         service_.reset();
@@ -92,6 +109,16 @@ protected:
         std::ranges::sort(found);
         return found;
     }
+    // Bytes of ranges of an object that were asked for through the proxy.
+    static std::uint64_t fetched(const std::string& path) {
+        std::uint64_t bytes = 0;
+        for (const auto& request : web_->requests()) {
+            if (request["path"] != path) continue;
+            const auto range = request["range"].get<std::string>().substr(6);
+            bytes += std::stoull(range.substr(range.find('-') + 1)) - std::stoull(range) + 1;
+        }
+        return bytes;
+    }
     void push() { ASSERT_EQ(run({"image", "push", "web", web_->url("/web")}).exit_code, 0); }
     void add(const std::string& url) {
         const auto added = run({"image", "add-remote", "far", url});
@@ -104,6 +131,7 @@ protected:
     std::optional<EventLoop> loop_;
     std::unique_ptr<fakes::SocketActivated> service_;
     std::string memory_;
+    std::string rootfs_;
 };
 
 TEST_F(RemoteVerbs, PushAddPull) {
@@ -144,18 +172,75 @@ TEST_F(RemoteVerbs, PushAddPull) {
     EXPECT_EQ(file_of("far", "image.json"), file_of("web", "image.json"));
 }
 
+TEST_F(RemoteVerbs, ARootFileSystemGoesAlong) {
+    push_with_rootfs();
+    EXPECT_TRUE(fakes::must(read_file(web_->www("/web/rootfs"), kRootfs)) == rootfs_);
+    const auto added = run({"image", "add-remote", "far", web_->proxied("/web")});
+    ASSERT_EQ(added.exit_code, 0) << added.err;
+    EXPECT_NE(added.out.find("and 4.0M of root file system"), std::string::npos) << added.out;
+    EXPECT_EQ(file_of("far", "rootfs.map"), file_of("disk", "rootfs.map"));
+    EXPECT_FALSE(std::filesystem::exists(folder_ / "images/far/rootfs"));
+    const auto shown = run({"image", "show", "far"});
+    EXPECT_NE(shown.out.find("Rootfs: " + web_->proxied("/web/rootfs")), std::string::npos)
+        << shown.out;
+    web_->forget();
+    const auto pulled = run({"image", "pull", "far"});
+    ASSERT_EQ(pulled.exit_code, 0) << pulled.err;
+    EXPECT_EQ(fetched("/web/rootfs"), kRootfs - 500UL * 4096);
+    EXPECT_TRUE(file_of("far", "rootfs") == rootfs_);
+    EXPECT_EQ(run({"image", "verify", "far"}).exit_code, 0);
+    EXPECT_EQ(file_of("far", "image.json"), file_of("disk", "image.json"));
+}
+
+TEST_F(RemoteVerbs, ADamagedRootFileSystemIsRefused) {
+    push_with_rootfs();
+    auto damaged = rootfs_;
+    damaged[1025 * 4096] = '!';
+    // One length, one date: only the checksums can tell.
+    const auto date = std::filesystem::last_write_time(web_->www("/web/rootfs"));
+    ASSERT_TRUE(write_file_atomic(web_->www("/web/rootfs"), damaged));
+    std::filesystem::last_write_time(web_->www("/web/rootfs"), date);
+    add(web_->url("/web"));
+    const auto refused = run({"image", "pull", "far"});
+    EXPECT_EQ(refused.exit_code, 1);
+    EXPECT_NE(refused.err.find("/web/rootfs: rootfs: page 1025 "), std::string::npos)
+        << refused.err;
+    EXPECT_TRUE(store().open("far", image::Store::Remote::Allow)->manifest.source);
+    for (const char* name : {"memory", "rootfs"})
+        EXPECT_FALSE(std::filesystem::exists(folder_ / "images/far/" + name)) << name;
+    EXPECT_EQ(run({"image", "clean"}).out, "0 leftovers removed.\n");
+    ASSERT_TRUE(write_file_atomic(web_->www("/web/rootfs"), rootfs_));
+    std::filesystem::last_write_time(web_->www("/web/rootfs"), date);
+    EXPECT_EQ(run({"image", "pull", "far"}).exit_code, 0);
+    EXPECT_TRUE(file_of("far", "rootfs") == rootfs_);
+}
+
+TEST_F(RemoteVerbs, AnotherRootFileSystemIsNotAdded) {
+    push_with_rootfs();
+    ASSERT_EQ(truncate(web_->www("/web/rootfs").c_str(), 4 << 20), 0);
+    const auto shorter = run({"image", "add-remote", "far", web_->url("/web")});
+    EXPECT_EQ(shorter.exit_code, 1);
+    EXPECT_NE(shorter.err.find("source.rootfs.length"), std::string::npos) << shorter.err;
+    std::filesystem::remove(web_->www("/web/rootfs"));
+    EXPECT_EQ(run({"image", "add-remote", "far", web_->url("/web")}).exit_code, 3);
+    ASSERT_TRUE(write_file_atomic(web_->www("/web/rootfs"), rootfs_));
+    auto map = fakes::must(read_file(web_->www("/web/rootfs.map"), kRootfs));
+    map[200] = static_cast<char>(map[200] ^ 1);
+    ASSERT_TRUE(write_file_atomic(web_->www("/web/rootfs.map"), map));
+    const auto bad_map = run({"image", "add-remote", "far", web_->url("/web")});
+    EXPECT_EQ(bad_map.exit_code, 1);
+    EXPECT_NE(bad_map.err.find("rootfs.map: is not the sealed one"), std::string::npos)
+        << bad_map.err;
+    EXPECT_EQ(names(), (std::vector<std::string>{"disk", "web"}));
+}
+
 TEST_F(RemoteVerbs, PullFetchesNoZeroPages) {
     push();
     add(web_->proxied("/web"));
     web_->forget();
     const auto pulled = run({"image", "pull", "far"});
     ASSERT_EQ(pulled.exit_code, 0) << pulled.err;
-    std::uint64_t bytes = 0;
-    for (const auto& request : web_->requests()) {
-        const auto range = request["range"].get<std::string>().substr(6);
-        bytes += std::stoull(range.substr(range.find('-') + 1)) - std::stoull(range) + 1;
-    }
-    EXPECT_EQ(bytes, (8U << 20) + 4096);
+    EXPECT_EQ(fetched("/web/memory"), (8U << 20) + 4096);
 }
 
 TEST_F(RemoteVerbs, CorruptPagesAreFetchedAgainAndThenRefused) {
