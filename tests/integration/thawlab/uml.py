@@ -2,12 +2,14 @@
 """A guest with a real kernel: user-mode Linux as a process of a lab, with shares as its devices."""
 
 import os
+import shutil
 import subprocess
 
 from .build import SOURCE_ROOT, find_builddir
 from .container import Mount
 
 GUEST = "/opt/thaw-guest"
+FPU = "uml-fpu.so"
 # What the kernel starts: mounts the shares named on its command line below /mnt, runs /script.
 _INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
@@ -69,6 +71,8 @@ def fetch(suite="sid"):
                           stderr=subprocess.STDOUT, text=True, check=False, timeout=300)
     if done.returncode != 0:
         raise RuntimeError(f"no guest kernel: {done.stdout[-2000:]}")
+    # Kernels before 6.13 need it where the CPU has much state.
+    shutil.copy2(os.path.join(find_builddir(), "tests", "guests", FPU), folder)
     return folder
 
 
@@ -98,7 +102,8 @@ def _boot(lab, init, script, timeout, *words):
     try:
         result = lab.run([f"{GUEST}/linux", "mem=512M", f"initrd={work}.cpio", "con=null",
                           "con0=fd:0,fd:1", "root=/dev/ram0", "rdinit=/init", "quiet", *words],
-                         env={"TMPDIR": "/dev/shm", "HOME": work}, timeout=timeout)
+                         env={"TMPDIR": "/dev/shm", "HOME": work,
+                              "LD_PRELOAD": f"{GUEST}/{FPU}"}, timeout=timeout)
     finally:
         lab.run(["rm", "-rf", work, f"{work}.cpio"])
     text = result.out.replace("\r", "")
