@@ -6,28 +6,13 @@ import json
 
 from thawlab import busctl, journal, main_pid, wait_for
 from thawlab.vms import PAGER, STANDIN, VmTestCase
+from thawlab.web import URL, WEB, prepare_web, start_web, stop_web
 
-WEB = "/srv/web"
-URL = "http://127.0.0.1:8081"
 BROKER = "thaw-pagerd.service"
 FETCHER = "thaw-fetchd.service"
 MIB = 1 << 20
 CHUNK = 4 * MIB
 PAGE = 4096
-
-_NGINX = f"""user root; daemon off; pid {WEB}/nginx.pid; error_log {WEB}/error.log;
-worker_processes 1;
-events {{ }}
-http {{
-  access_log off; client_max_body_size 0; client_body_temp_path {WEB}/temp;
-  default_type application/octet-stream; root {WEB}/www;
-  dav_methods PUT; create_full_put_path on;
-  server {{
-    listen 127.0.0.1:8081;
-    location /slow/ {{ alias {WEB}/www/quick/; limit_rate 6m; }}
-  }}
-}}
-"""
 
 
 class RemoteRestore(VmTestCase):
@@ -36,21 +21,8 @@ class RemoteRestore(VmTestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.lab.run(["mkdir", "-p", f"{WEB}/www", f"{WEB}/temp"], check=True)
-        cls.lab.write(f"{WEB}/nginx.conf", _NGINX)
-        cls.start_web()
+        prepare_web(cls.lab)
         cls.lab.run(["thawctl", "image", "push", "small", f"{URL}/quick/small"], check=True)
-
-    @classmethod
-    def start_web(cls):
-        cls.lab.run(["systemd-run", "--collect", "--unit=web", "/usr/sbin/nginx", "-c",
-                     f"{WEB}/nginx.conf"], check=True)
-        wait_for(lambda: cls.lab.run(["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8081"]).ok, 10,
-                 "nginx")
-
-    @classmethod
-    def stop_web(cls):
-        cls.lab.run(["systemctl", "stop", "web.service"], check=True)
 
     def setUp(self):
         super().setUp()
@@ -147,12 +119,12 @@ class RemoteRestore(VmTestCase):
         self.profile("near", guest={"check": False})
         self.assertTrue(self.restore("a", "far").ok)
         self.assertTrue(self.restore("near", "small").ok)
-        self.stop_web()
+        stop_web(self.lab)
         try:
             self.start_guest("a", pattern="random", check=False)
             wait_for(lambda: "a" not in self.instances(), 60, "the end of a")
         finally:
-            self.start_web()
+            start_web(self.lab)
         entries = journal(self.lab, "THAW_IMAGE=far", "-u", BROKER)
         self.assertTrue([e for e in entries if "SourceUnreachable" in e.get("THAW_ERROR", "")],
                         [e.get("MESSAGE") for e in entries])

@@ -13,6 +13,7 @@
 #include "fakes/web_lab.hpp"
 #include "fetch/file_identity.hpp"
 #include "image/memory_map.hpp"
+#include "protocol/session_memory.hpp"
 #include "temporary_directory.hpp"
 
 #include <fcntl.h>
