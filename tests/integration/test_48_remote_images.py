@@ -36,12 +36,19 @@ openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 
     -extfile server.ext -out server.pem"""
 
 
+ROOTFS = "/var/tmp/root.img"
+
+
 class RemoteImages(VmTestCase):
     IMAGES = {"small": {"memory_mib": 48, "zero_percent": 30}}
 
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
+        # Of 12 MiB, the middle third a hole.
+        cls.lab.run(["sh", "-c", f"head -c 4M /dev/urandom >{ROOTFS} && truncate -s 8M {ROOTFS} &&"
+                                 f" head -c 4M /dev/urandom >>{ROOTFS}"], check=True)
+        cls.make_image("disk", memory_mib=16, import_options=["--rootfs", ROOTFS])
         cls.lab.run(["mkdir", "-p", f"{WEB}/www", f"{WEB}/temp"], check=True)
         cls.lab.write(f"{WEB}/nginx.conf", _NGINX)
         cls.lab.write(f"{WEB}/htpasswd", "thaw:{PLAIN}secret\n")
@@ -70,12 +77,18 @@ class RemoteImages(VmTestCase):
         self.assertEqual(done.ok, ok, str(done))
         return done
 
-    def digest(self, image):
-        return self.lab.run(["sha256sum", f"{IMAGES}/{image}/memory"], check=True).out.split()[0]
+    def digest(self, image, file="memory"):
+        return self.lab.run(["sha256sum", f"{IMAGES}/{image}/{file}"], check=True).out.split()[0]
 
-    def push_and_add(self, folder="/private/small"):
-        self.thawctl("image", "push", "small", f"{URL}/private/small")
+    def push_and_add(self, folder="/private/small", image="small"):
+        self.thawctl("image", "push", image, f"{URL}/private/{image}")
         self.thawctl("image", "add-remote", "far", URL + folder)
+
+    def spoil(self, file, page):
+        """Changes one page of a file; its size and its date stay."""
+        self.lab.run(["sh", "-c", f"touch -r {file} {WEB}/date && printf spoiled |"
+                                  f" dd of={file} bs=4096 seek={page} conv=notrunc status=none &&"
+                                  f" touch -r {WEB}/date {file}"], check=True)
 
     def test_push_add_pull_restore(self):
         self.push_and_add()
@@ -88,6 +101,43 @@ class RemoteImages(VmTestCase):
         restored = self.restore("web", "far")
         self.assertTrue(restored.ok, str(restored))
         self.assert_memory_right("web")
+
+    def test_root_file_system_goes_along(self):
+        self.push_and_add("/private/disk", "disk")
+        shown = json.loads(self.thawctl("image", "show", "far", "--json=short").out)
+        self.assertEqual(shown["source"]["rootfs"]["url"], f"{URL}/private/disk/rootfs")
+        self.assertFalse(self.lab.exists(f"{IMAGES}/far/rootfs"))
+        self.thawctl("image", "pull", "far")
+        for file in ("memory", "rootfs", "rootfs.map", "image.json"):
+            self.assertEqual(self.digest("far", file), self.digest("disk", file), file)
+        self.thawctl("image", "verify", "far")
+        self.profile("web", guest={"check": False})
+        restored = self.restore("web", "far")
+        self.assertTrue(restored.ok, str(restored))
+        # What runs on makes an image without one: its changes are in the VM's own overlay.
+        self.thawctl("snapshot", "web", "later")
+        self.addCleanup(self.lab.run, ["thawctl", "image", "rm", "later", "--force"])
+        later = json.loads(self.thawctl("image", "show", "later", "--json=short").out)
+        self.assertNotIn("rootfs", later["files"])
+
+    def test_damage_of_a_root_file_system_has_its_page(self):
+        self.push_and_add("/private/disk", "disk")
+        self.spoil(f"{WEB}/www/private/disk/rootfs", 2100)
+        refused = self.thawctl("image", "pull", "far", ok=False)
+        self.assertIn("/private/disk/rootfs: rootfs: page 2100 ", refused.err)
+        self.assertIn("source", json.loads(
+            self.thawctl("image", "show", "far", "--json=short").out))
+        self.assertFalse(self.lab.exists(f"{IMAGES}/far/rootfs"))
+        # And where it is a local one.
+        self.thawctl("image", "push", "disk", f"{URL}/private/disk", "--force")
+        self.thawctl("image", "rm", "far")
+        self.thawctl("image", "add-remote", "far", f"{URL}/private/disk")
+        self.thawctl("image", "pull", "far")
+        self.spoil(f"{IMAGES}/far/rootfs", 7)
+        damaged = self.thawctl("image", "verify", "far", ok=False)
+        self.assertIn("rootfs: page 7 ", damaged.err)
+        unpushed = self.thawctl("image", "push", "far", f"{URL}/private/copy", ok=False)
+        self.assertIn("rootfs: page 7 ", unpushed.err)
 
     def test_fetcher_is_killed_during_a_pull(self):
         self.push_and_add("/slow/small")
