@@ -47,7 +47,7 @@ void describe_remote(CLI::App& group, CommandLine& line) {
         verb_image_add_remote, true
     );
     auto* pull = add_image_verb(
-        group, line, "pull", "Fetch the memory of a remote image", verb_image_pull, true
+        group, line, "pull", "Fetch all of a remote image", verb_image_pull, true
     );
     auto* push =
         add_image_verb(group, line, "push", "Put an image on a server", verb_image_push, true);

@@ -133,7 +133,7 @@ complete -c thawctl -n '__thawctl_at 0 image' -a import -d 'Make an image of a s
 complete -c thawctl -n '__thawctl_at 0 image' -a seal -d 'Seal files that are in place'
 complete -c thawctl -n '__thawctl_at 0 image' -a record -d 'See what the guest touches first'
 complete -c thawctl -n '__thawctl_at 0 image' -a add-remote -d 'Use an image that stays on a server'
-complete -c thawctl -n '__thawctl_at 0 image' -a pull -d 'Fetch the memory of a remote image'
+complete -c thawctl -n '__thawctl_at 0 image' -a pull -d 'Fetch all of a remote image'
 complete -c thawctl -n '__thawctl_at 0 image' -a push -d 'Put an image on a server'
 complete -c thawctl -n '__thawctl_at 0 image' -a verify -d 'Compare all checksums'
 complete -c thawctl -n '__thawctl_at 0 image' -a list -d 'List images'
