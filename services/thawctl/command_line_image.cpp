@@ -46,9 +46,8 @@ void describe_remote(CLI::App& group, CommandLine& line) {
         group, line, "add-remote", "Use an image whose memory stays on a server",
         verb_image_add_remote, true
     );
-    auto* pull = add_image_verb(
-        group, line, "pull", "Fetch all of a remote image", verb_image_pull, true
-    );
+    auto* pull =
+        add_image_verb(group, line, "pull", "Fetch all of a remote image", verb_image_pull, true);
     auto* push =
         add_image_verb(group, line, "push", "Put an image on a server", verb_image_push, true);
     for (auto* verb : {add, push})
