@@ -151,11 +151,10 @@ Result<Manifest> parse_members(const JsonView& root) {
     return manifest;
 }
 
-Result<> check_base(const Manifest& manifest) {
-    if (!is_valid_image_name(manifest.base->name))
+Result<> check_base(const BaseImage& base, const Manifest& manifest) {
+    if (!is_valid_image_name(base.name))
         return fail(EBADMSG, "base.name: not the name of an image");
-    if (manifest.base->id == manifest.id)
-        return fail(EBADMSG, "base.id: an image cannot be its own base");
+    if (base.id == manifest.id) return fail(EBADMSG, "base.id: an image cannot be its own base");
     if (manifest.rootfs) return fail(EBADMSG, "files.rootfs: a difference has none of its own");
     return {};
 }
@@ -274,7 +273,7 @@ Result<> check_rootfs_size(std::uint64_t size) {
 Result<> check_manifest(const Manifest& manifest) {
     THAW_CHECK(check_settings(manifest));
     THAW_CHECK(check_memory_size(manifest.memory_size, manifest.page_size));
-    if (manifest.base) THAW_CHECK(check_base(manifest));
+    if (manifest.base) THAW_CHECK(check_base(*manifest.base, manifest));
     THAW_CHECK(check_records(manifest));
     if (manifest.rootfs) {
         auto size = check_rootfs_size(manifest.rootfs->file.size);

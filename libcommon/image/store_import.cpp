@@ -189,8 +189,9 @@ Result<Manifest> import_files(
     auto given = source.manifest;
     given.state.name = kDefaultStateFile;
     given.memory.name = kDefaultMemoryFile;
-    given.rootfs.reset();
-    if (rootfs) given.rootfs.emplace().file.name = kRootfsFile;
+    std::optional<RootfsRecord> record;
+    if (rootfs) record.emplace().file.name = kRootfsFile;
+    given.rootfs = std::move(record);
     const auto seal = [&](const LayerSource* layer) {
         return seal_directory(staging.directory(), given, pass(once), warnings, layer);
     };

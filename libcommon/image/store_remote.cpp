@@ -96,17 +96,15 @@ Result<std::unique_ptr<Arrival>> Arrival::begin(const Store& store, std::string_
     THAW_TRY(const auto root, store.open_root());
     THAW_TRY(arrival->directory_, lock_image(root.get(), name));
     THAW_TRY(arrival->image_, open_image(root.get(), name, Store::Remote::Allow));
-    const auto& image = arrival->image_;
-    if (!image.manifest.source)
-        return fail(EALREADY, "image '{}' has its memory here already", name);
+    const auto& source = arrival->image_.manifest.source;
+    if (!source) return fail(EALREADY, "image '{}' has its memory here already", name);
     THAW_CHECK(remove_temporaries(arrival->directory_.get()));
-    THAW_CHECK(arrival->create_files());
+    THAW_CHECK(arrival->create_files(*source));
     return arrival;
 }
 
-Result<> Arrival::create_files() {
+Result<> Arrival::create_files(const RemoteSource& source) {
     const auto& manifest = image_.manifest;
-    const auto& source = *manifest.source;
     THAW_TRY(auto map, MemoryMap::load(image_.memory_map.get(), manifest.id));
     files_.push_back({manifest.memory, source.memory, std::move(map), "memory"});
     THAW_CHECK(files_.back().create(directory_.get()));

@@ -76,7 +76,6 @@ public:
     Arrival(const Arrival&) = delete;
     Arrival& operator=(const Arrival&) = delete;
 
-    const Manifest& manifest() const { return image_.manifest; }
     // The memory, then the root file system if there is one.
     const std::vector<ArrivingFile>& files() const { return files_; }
     // Every page of all files was checked: the image is local from here on.
@@ -84,7 +83,7 @@ public:
 
 private:
     Arrival() = default;
-    Result<> create_files();
+    Result<> create_files(const RemoteSource& source);
     Fd directory_; // holds the lock
     OpenImage image_;
     std::vector<ArrivingFile> files_;

@@ -60,8 +60,9 @@ Result<> verify_memory(const OpenImage& image, const Store::Progress& progress) 
     return verify_pages(pages, progress, nullptr);
 }
 
-Result<> verify_rootfs(const OpenImage& image, const Store::Progress& progress) {
-    const auto& [file, map_file] = *image.manifest.rootfs;
+Result<>
+verify_rootfs(const OpenImage& image, const RootfsRecord& record, const Store::Progress& progress) {
+    const auto& [file, map_file] = record;
     const auto id = rootfs_id(image.manifest.id);
     THAW_TRY(auto map, MemoryMap::load(image.rootfs_map.get(), id, map_file.name));
     (void)posix_fadvise(image.rootfs.get(), 0, 0, POSIX_FADV_SEQUENTIAL); // a wish
@@ -75,10 +76,11 @@ Result<> verify_rootfs(const OpenImage& image, const Store::Progress& progress) 
 
 Result<> verify_all(const OpenImage& image, const Store::Progress& progress) {
     const auto memory = image.manifest.memory_size;
-    const auto all = memory + (image.manifest.rootfs ? image.manifest.rootfs->file.size : 0);
+    const auto& rootfs = image.manifest.rootfs;
+    const auto all = memory + (rootfs ? rootfs->file.size : 0);
     THAW_CHECK(verify_memory(image, part_of(progress, 0, all)));
-    if (image.manifest.rootfs) THAW_CHECK(verify_rootfs(image, part_of(progress, memory, all)));
-    return {};
+    if (!rootfs) return {};
+    return verify_rootfs(image, *rootfs, part_of(progress, memory, all));
 }
 
 } // namespace

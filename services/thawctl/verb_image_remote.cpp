@@ -268,7 +268,7 @@ Result<int> verb_image_pull(const ImageArguments& arguments, const OutputOptions
     THAW_CHECK(arrival->finish(&warnings));
     for (const auto& warning : warnings)
         print_warning(warning);
-    log_image(message_id::kImagePulled, arguments.name, arrival->manifest().source->memory.url);
+    log_image(message_id::kImagePulled, arguments.name, arrival->files().front().source().url);
     const auto said = fmt::format(
         "Pulled image \"{}\": {} of {} fetched and checked.", arguments.name, format_size(bytes),
         format_size(whole)

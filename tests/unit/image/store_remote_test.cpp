@@ -17,8 +17,9 @@ class RemoteTest : public StoreTest {
 protected:
     void SetUp() override {
         StoreTest::SetUp();
-        origin_ = import_sample("origin");
+        origin_ = make_origin();
     }
+    virtual Manifest make_origin() const { return import_sample("origin"); }
     Manifest remote_manifest() const {
         auto manifest = origin_;
         manifest.source = RemoteSource{
@@ -133,10 +134,7 @@ TEST_F(RemoteTest, BecomesLocalOnceEveryPageIsThere) {
 
 class RemoteRootfs : public RemoteTest {
 protected:
-    void SetUp() override {
-        StoreTest::SetUp();
-        origin_ = import_with_rootfs("origin");
-    }
+    Manifest make_origin() const override { return import_with_rootfs("origin"); }
 };
 
 TEST_F(RemoteRootfs, IsRemoteWithTheMemory) {
