@@ -67,10 +67,10 @@ void RestoreJob::run(Step step) {
         return create_session();
     case Step::AddShares:
         return add_shares();
-    case Step::StartRootfs:
-        return start_rootfs();
     case Step::WriteDropIn:
         return write_drop_in_step();
+    case Step::StartRootfs:
+        return start_rootfs();
     case Step::WriteTicket:
         return write_ticket();
     case Step::StartUnit:

@@ -20,8 +20,8 @@ enum class Step {
     CheckSpace,    // reserving
     CreateSession, // preparing: the pager's session and its socket
     AddShares,     // preparing: the VM's directories of this host
-    StartRootfs,   // preparing: the server of the VM's root file system
     WriteDropIn,   // preparing: settings of the unit for this start
+    StartRootfs,   // preparing: the server of the VM's root file system
     WriteTicket,   // preparing: the permission for this start
     StartUnit,     // starting
     AwaitApi,      // starting: the VMM's API socket accepts

@@ -31,28 +31,30 @@ TEST(Plan, IndependentStepsRunSideBySide) {
     EXPECT_EQ(plan.state(), JobState::Preflight);
     run_all(plan, {Step::CheckUnit, Step::CheckSpace});
     EXPECT_EQ(
-        plan.ready(), (Steps{
-                          Step::CreateSession, Step::AddShares, Step::StartRootfs,
-                          Step::WriteDropIn, Step::WriteTicket
-                      })
+        plan.ready(),
+        (Steps{Step::CreateSession, Step::AddShares, Step::WriteDropIn, Step::WriteTicket})
     );
     EXPECT_EQ(plan.state(), JobState::Preparing);
 }
 
 TEST(Plan, TheUnitStartsOnlyWhenAllIsPrepared) {
     const Steps preparing{
-        Step::CreateSession, Step::AddShares, Step::StartRootfs, Step::WriteDropIn,
-        Step::WriteTicket
+        Step::CreateSession, Step::AddShares, Step::StartRootfs, Step::WriteTicket
     };
     for (const auto missing : preparing) {
         Plan plan;
-        run_all(plan, {Step::OpenImage, Step::CheckUnit, Step::CheckSpace});
+        run_all(plan, {Step::OpenImage, Step::CheckUnit, Step::CheckSpace, Step::WriteDropIn});
         for (const auto step : preparing)
             if (step != missing) run_all(plan, {step});
         EXPECT_EQ(plan.ready(), Steps{missing});
         run_all(plan, {missing});
         EXPECT_EQ(plan.ready(), Steps{Step::StartUnit});
     }
+}
+
+// The server's unit names the VM's, and systemd loads both.
+TEST(Plan, TheRootFileSystemComesAfterTheSettingsOfTheVm) {
+    EXPECT_EQ(step_spec(Step::StartRootfs).needs, Steps{Step::WriteDropIn});
 }
 
 TEST(Plan, EveryStepFollowsInTurn) {
