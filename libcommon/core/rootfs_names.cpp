@@ -15,9 +15,13 @@ std::string rootfs_socket(std::string_view vm) {
     return fmt::format("thaw-rootfs@{}.socket", unit_escape(vm));
 }
 
-std::array<std::string, 3> rootfs_units(std::string_view vm) {
+std::string rootfs_device_service(std::string_view vm) {
+    return fmt::format("thaw-nbd@{}.service", unit_escape(vm));
+}
+
+std::array<std::string, 4> rootfs_units(std::string_view vm) {
     return {
-        rootfs_service(vm), rootfs_socket(vm),
+        rootfs_service(vm), rootfs_socket(vm), rootfs_device_service(vm),
         fmt::format("thaw-rootfs-control@{}.socket", unit_escape(vm))
     };
 }
@@ -30,6 +34,10 @@ std::string rootfs_directory(std::string_view vm) {
 
 std::string rootfs_source(std::string_view vm) {
     return fmt::format("/run/thaw/pager/rootfs/{}.sock", vm);
+}
+
+std::string rootfs_device(std::string_view vm) {
+    return fmt::format("{}/{}", kDevices, vm);
 }
 
 std::string rootfs_drop_in(std::string_view unit) {

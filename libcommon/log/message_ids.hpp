@@ -164,6 +164,10 @@ inline constexpr std::string_view kWritesThrottled = "d6420a9dd90f40df95cde85d40
 inline constexpr std::string_view kRootfsNoSpace = "52f38b1f015449b3a40968388b646bf1";
 // Blocks of a root file system could not be read, written or made safe.
 inline constexpr std::string_view kRootfsFailed = "89839a9273df46f5bdbb7366934fcdad";
+// A root file system got no block device.
+inline constexpr std::string_view kRootfsNotAttached = "b24293a5901f4de2a6afcc9cc21412a9";
+// A root file system lost its block device while its VM may live.
+inline constexpr std::string_view kRootfsDetached = "da19833d8dcf4cd8833784e0e110fc5a";
 // An overlay takes no more of a disk that is nearly full.
 inline constexpr std::string_view kRootfsGrowthStopped = "07cdbf7762ca450ea15fed90b3e175af";
 // An overlay may grow again.

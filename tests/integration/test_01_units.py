@@ -10,14 +10,14 @@ _OWN_UNITS = ("thaw-fetchd.socket", "thaw-fetchd.service", "thaw-metrics.socket"
               "thaw-disk-full@x.target", "thaw-disk-emergency.target", "thaw-restored.service", "thaw-pagerd.service", "thaw-pagerd.socket",
               "thaw-pager-workers.service", "thaw-firecracker@x.service",
               "thaw-sharesd.service", "thaw-virtiofsd@x.service", "thaw-virtiofsd@x.socket",
-              "thaw-rootfs@x.service", "thaw-rootfs@x.socket", "thaw-rootfs-control@x.socket",
+              "thaw-nbd@x.service", "thaw-rootfs@x.service", "thaw-rootfs@x.socket", "thaw-rootfs-control@x.socket",
               "thaw-instance@x.service", "thaw.slice", "system-thaw.slice", "thaw-x.slice")
 # Upper bounds of `systemd-analyze security`, in tenths.
 _EXPOSURE = {"thaw-fetchd.service": 14, "thaw-metrics.service": 6, "thaw-diskguardd.service": 15,
              "thaw-pagerd.service": 6, "thaw-restored.service": 15,
              "thaw-pager-workers.service": 6, "thaw-firecracker@.service": 17,
              "thaw-instance@.service": 21, "thaw-sharesd.service": 20,
-             "thaw-virtiofsd@.service": 36, "thaw-rootfs@.service": 5}
+             "thaw-virtiofsd@.service": 36, "thaw-rootfs@.service": 5, "thaw-nbd@.service": 14}
 
 # Stands where the VMM would: makes the API socket and writes down what its sandbox shows.
 _PROBE = '''#!/usr/bin/python3
