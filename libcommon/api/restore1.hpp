@@ -55,6 +55,8 @@ inline constexpr std::string_view kSharesUnavailable = "org.thaw.restore1.Error.
 inline constexpr std::string_view kShareFailed = "org.thaw.restore1.Error.ShareFailed";
 // The overlay of the root file system could not be started, or was lost.
 inline constexpr std::string_view kRootfsFailed = "org.thaw.restore1.Error.RootfsFailed";
+// The kernel has no nbd devices, and the overlay was to be one.
+inline constexpr std::string_view kNbdUnavailable = "org.thaw.restore1.Error.NbdUnavailable";
 // The VM's unit did not start.
 inline constexpr std::string_view kUnitStartFailed = "org.thaw.restore1.Error.UnitStartFailed";
 // The VMM's API socket did not answer in time.
@@ -123,6 +125,7 @@ inline constexpr std::array kErrors{
     BusErrorName{error::kSharesUnavailable, EHOSTDOWN},
     BusErrorName{error::kShareFailed, EIO},
     BusErrorName{error::kRootfsFailed, EIO},
+    BusErrorName{error::kNbdUnavailable, EOPNOTSUPP},
     BusErrorName{error::kUnitStartFailed, ECHILD},
     BusErrorName{error::kVmmUnreachable, ECONNREFUSED},
     BusErrorName{error::kLoadFailed, EPROTO},

@@ -87,16 +87,25 @@ void Instance::watch_session() {
 }
 
 void Instance::watch_rootfs() {
-    rootfs_watch_ =
-        context_.systemd.watch_unit(rootfs_service(name()), [this](const UnitState& unit) {
-            context_.manager.rootfs_changed(*this, unit);
-        });
+    const auto service = rootfs_service(name());
+    rootfs_watch_ = context_.systemd.watch_unit(service, [this, service](const UnitState& unit) {
+        context_.manager.rootfs_changed(*this, service, unit);
+    });
+    if (record_.made.rootfs_device) watch_rootfs_device();
+}
+
+void Instance::watch_rootfs_device() {
+    const auto service = rootfs_device_service(name());
+    device_watch_ = context_.systemd.watch_unit(service, [this, service](const UnitState& unit) {
+        context_.manager.rootfs_changed(*this, service, unit);
+    });
 }
 
 void Instance::stop_watching() {
     unit_watch_.reset();
     session_watch_.reset();
     rootfs_watch_.reset();
+    device_watch_.reset();
     answer_rootfs(fail(ECANCELED, "the VM is going away"));
 }
 

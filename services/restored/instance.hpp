@@ -47,10 +47,12 @@ public:
     void set_job(const std::optional<JobRecord>& job);
     Result<> save() const;
 
-    // From now on the manager hears of the unit, the session, the server of the root file system.
+    // From now on the manager hears of the unit, the session, the server of the root file system
+    // and its block device.
     void watch_unit();
     void watch_session();
     void watch_rootfs();
+    void watch_rootfs_device();
     void stop_watching();
 
     // Takes away what a VM that has ended leaves; `done` may destroy the instance.
@@ -93,6 +95,7 @@ private:
     SystemdHandle unit_watch_;
     PagerHandle session_watch_;
     SystemdHandle rootfs_watch_;
+    SystemdHandle device_watch_;
     std::vector<BusMessage> rootfs_callers_; // of GetRootfs()
     std::unique_ptr<RootfsQuery> rootfs_query_;
     std::unique_ptr<Teardown> cleanup_;

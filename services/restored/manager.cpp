@@ -3,7 +3,6 @@
 
 #include "api/restore1.hpp"
 #include "core/names.hpp"
-#include "core/rootfs_names.hpp"
 #include "event/priorities.hpp"
 #include "log/message_ids.hpp"
 #include "stop_job.hpp"
@@ -327,14 +326,15 @@ void Manager::session_changed(Instance& instance, const PagerSession& session) {
 }
 
 // An overlay that died is gone, or will not come up again: the guest's disk is lost.
-void Manager::rootfs_changed(Instance& instance, const UnitState& unit) {
+void Manager::rootfs_changed(
+    Instance& instance, const std::string& service, const UnitState& unit
+) {
     // Between two starts of a durable one it is inactive for a moment, with the result of the
     // first.
     const bool restarts = unit.active_state == "inactive" && unit.result != "success";
     if (!unit.is_gone() || restarts) return;
     const auto why = fmt::format(
-        "its root file system is lost: {} is {} ({})", rootfs_service(instance.name()),
-        unit.active_state, unit.result
+        "its root file system is lost: {} is {} ({})", service, unit.active_state, unit.result
     );
     if (Job* job = job_of(instance)) {
         job->on_rootfs_lost(why);

@@ -39,7 +39,7 @@ public:
     void job_finished(Job& job);
     void unit_changed(Instance& instance, const UnitState& unit);
     void session_changed(Instance& instance, const PagerSession& session);
-    void rootfs_changed(Instance& instance, const UnitState& unit);
+    void rootfs_changed(Instance& instance, const std::string& service, const UnitState& unit);
     // A VM was paused or resumed, or could not be.
     void vm_state_changed() { writers_.look(); }
     // The object stays until the loop turns; nothing of it is found any more.

@@ -56,6 +56,7 @@ Result<Made> parse_made(const JsonView& object) {
     THAW_TRY(made.shares, object.boolean_or("shares", false)); // absent before there were any
     THAW_TRY(made.rootfs, object.boolean_or("rootfs", false)); // as well
     THAW_TRY(made.base, object.boolean_or("base", false));
+    THAW_TRY(made.rootfs_device, object.boolean_or("rootfs_device", false));
     return made;
 }
 
@@ -83,7 +84,8 @@ std::string format_record(const Record& record) {
           {"ticket", record.made.ticket},
           {"shares", record.made.shares},
           {"rootfs", record.made.rootfs},
-          {"base", record.made.base}}},
+          {"base", record.made.base},
+          {"rootfs_device", record.made.rootfs_device}}},
     };
     if (record.job) value["job"] = job_to_json(*record.job);
     return json_dump(value) + "\n";

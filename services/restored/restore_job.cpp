@@ -71,6 +71,8 @@ void RestoreJob::run(Step step) {
         return write_drop_in_step();
     case Step::StartRootfs:
         return start_rootfs();
+    case Step::AttachRootfs:
+        return attach_rootfs();
     case Step::WriteTicket:
         return write_ticket();
     case Step::StartUnit:

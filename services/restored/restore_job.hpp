@@ -62,6 +62,8 @@ private:
     void on_base_served(const Result<std::string>& socket);
     void write_rootfs(const RootfsBase& base);
     void on_rootfs_started(const Result<std::string>& result);
+    void attach_rootfs();
+    const std::string& overlay_drive() const;
 
     // restore_steps_space.cpp
     void check_space();

@@ -28,11 +28,12 @@ const std::vector<StepSpec>& step_table() {
         {WriteDropIn, "write-drop-in", JobState::Preparing, {CheckSpace}, 0},
         // WriteDropIn: its unit names the VM's, which systemd loads with it.
         {StartRootfs, "start-rootfs", JobState::Preparing, {WriteDropIn}, kRootfsLimit},
+        {AttachRootfs, "attach-rootfs", JobState::Preparing, {StartRootfs}, kStartLimit},
         {WriteTicket, "write-ticket", JobState::Preparing, {CheckSpace}, 0},
         {StartUnit,
          "start-unit",
          JobState::Starting,
-         {CreateSession, AddShares, WriteDropIn, StartRootfs, WriteTicket},
+         {CreateSession, AddShares, WriteDropIn, StartRootfs, AttachRootfs, WriteTicket},
          kStartLimit},
         {AwaitApi, "await-api", JobState::Starting, {StartUnit}, kApiLimit},
         {LoadSnapshot, "load-snapshot", JobState::Loading, {AwaitApi}, 0},

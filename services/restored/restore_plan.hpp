@@ -22,6 +22,7 @@ enum class Step {
     AddShares,     // preparing: the VM's directories of this host
     WriteDropIn,   // preparing: settings of the unit for this start
     StartRootfs,   // preparing: the server of the VM's root file system
+    AttachRootfs,  // preparing: its block device, for a VMM that speaks no NBD
     WriteTicket,   // preparing: the permission for this start
     StartUnit,     // starting
     AwaitApi,      // starting: the VMM's API socket accepts
@@ -31,7 +32,7 @@ enum class Step {
     AwaitServing,  // proving: the pager has the VMM's memory and serves
     ConfirmUnit,   // proving: the unit is still active
 };
-inline constexpr std::size_t kStepCount = 15;
+inline constexpr std::size_t kStepCount = 16;
 
 struct StepSpec {
     Step step;
@@ -76,7 +77,8 @@ struct Made {
     bool ticket = false;
     bool shares = false;
     bool rootfs = false;
-    bool base = false; // the pager serves what is below the root file system
+    bool base = false;          // the pager serves what is below the root file system
+    bool rootfs_device = false; // goes with the root file system
     bool operator==(const Made&) const = default;
 };
 enum class Undo {

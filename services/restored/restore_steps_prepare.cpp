@@ -16,6 +16,7 @@
 #include "unit_drop_in.hpp"
 
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -44,6 +45,23 @@ Result<Fd> open_remote(const image::RemoteFile& file) {
     const auto path = image::path_of_url(file.url);
     if (!path) return Fd();
     return open_file(*path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+}
+
+// Of the overlay as a block device.
+std::optional<Failure> check_overlay_drive(const image::Manifest& manifest, const std::string& id) {
+    if (id.empty()) return std::nullopt;
+    if (std::ranges::find(manifest.drives, id, &image::Drive::id) == manifest.drives.end())
+        return Failure{
+            .name = kErrorInvalidArgs,
+            .message = fmt::format("Rootfs: Drive: the image has no drive \"{}\"", id),
+        };
+    if (::access("/sys/module/nbd", F_OK) < 0)
+        return Failure{
+            .name = error::kNbdUnavailable,
+            .message = "the kernel has no nbd devices: load the module with 'modprobe nbd', where "
+                       "the kernel was built with it",
+        };
+    return std::nullopt;
 }
 
 } // namespace
@@ -97,11 +115,13 @@ void RestoreJob::on_image_opened(image::OpenImage opened, double cached) {
         );
     if (options_.shares.empty()) plan_.skip(Step::AddShares);
     if (!options_.rootfs) plan_.skip(Step::StartRootfs);
+    if (overlay_drive().empty()) plan_.skip(Step::AttachRootfs);
     if (!options_.track) plan_.skip(Step::CheckTracking);
     if (auto bad = check_drives(manifest)) return failed(std::move(*bad));
+    if (auto bad = check_overlay_drive(manifest, overlay_drive())) return failed(std::move(*bad));
     if (auto chosen = choose_backend_of(opened, cached); !chosen)
         return failed({.name = error::kBackendUnsupported, .message = chosen.error().message()});
-    instance_.set_written(written_paths(manifest));
+    instance_.set_written(written_paths(manifest, overlay_drive()));
     image_files_ = std::move(opened);
     finished(Step::OpenImage);
 }
@@ -250,7 +270,9 @@ void RestoreJob::write_drop_in_step() {
 void RestoreJob::write_settings(bool with_snapshots) {
     auto text = drop_in_text(
         instance(), image_files_.manifest, fmt::format("{}/{}", context().images.root(), image()),
-        {.shares = !options_.shares.empty(), .rootfs = options_.rootfs.has_value()}
+        {.shares = !options_.shares.empty(),
+         .rootfs = options_.rootfs.has_value(),
+         .rootfs_drive = overlay_drive()}
     );
     if (with_snapshots) text += fmt::format("BindPaths={}\n", snapshot_folder(instance()));
     if (auto written = write_drop_in(paths::vm_drop_in(instance()), text); !written)

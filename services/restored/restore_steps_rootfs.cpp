@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The step that starts the server of the VM's root file system. Whoever connects finds it ready,
-// and a base that cannot be read is known before the VM's unit runs.
+// The steps that start the server of the VM's root file system, and attach it to a block device.
+// Whoever connects finds it ready, and a base that cannot be read is known before the VM's unit
+// runs.
 #include "api/restore1.hpp"
 #include "core/names.hpp"
 #include "core/rootfs_names.hpp"
@@ -14,8 +15,20 @@ namespace thaw::restore {
 namespace error = restore1::error;
 
 namespace {
+
 constexpr unsigned kBaseAttempts = 5;
+
+std::optional<Failure> judge_start(const std::string& unit, const Result<std::string>& result) {
+    if (!result) return Failure{.name = error::kRootfsFailed, .message = result.error().message()};
+    if (*result == "done") return std::nullopt;
+    return Failure{
+        .name = error::kRootfsFailed,
+        .message =
+            fmt::format("start of {} ended with \"{}\": its journal says why", unit, *result),
+    };
 }
+
+} // namespace
 
 void RestoreJob::start_rootfs() {
     const auto& wanted = options_.rootfs;
@@ -88,17 +101,29 @@ void RestoreJob::write_rootfs(const RootfsBase& base) {
 }
 
 void RestoreJob::on_rootfs_started(const Result<std::string>& result) {
-    if (!result) return failed({.name = error::kRootfsFailed, .message = result.error().message()});
-    if (*result != "done")
-        return failed(
-            {.name = error::kRootfsFailed,
-             .message = fmt::format(
-                 "start of {} ended with \"{}\": its journal says why", rootfs_service(instance()),
-                 *result
-             )}
-        );
+    if (auto failure = judge_start(rootfs_service(instance()), result))
+        return failed(std::move(*failure));
     instance_.watch_rootfs();
     finished(Step::StartRootfs);
+}
+
+// Empty: none.
+const std::string& RestoreJob::overlay_drive() const {
+    static const std::string none;
+    return options_.rootfs ? options_.rootfs->drive : none;
+}
+
+void RestoreJob::attach_rootfs() {
+    if (!make(&Made::rootfs_device)) return;
+    const auto unit = rootfs_device_service(instance());
+    rootfs_ = context().systemd.start_unit(
+        unit, "replace",
+        [this, unit](const Result<std::string>& result) {
+            if (auto failure = judge_start(unit, result)) return failed(std::move(*failure));
+            instance_.watch_rootfs_device();
+            finished(Step::AttachRootfs);
+        }
+    );
 }
 
 void RestoreJob::on_rootfs_lost(const std::string& why) {

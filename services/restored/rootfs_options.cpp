@@ -59,10 +59,12 @@ Result<RootfsRequest> read_rootfs_request(BusMessage& message) {
     RootfsRequest request;
     THAW_CHECK(message.enter_container('v', "a{sv}"));
     const auto read = [&](std::string_view key) -> Result<> {
-        if (key == "Base") {
+        for (const auto& [name, target] :
+             {std::pair{std::string_view("Base"), &request.base}, {"Drive", &request.drive}}) {
+            if (key != name) continue;
             const char* text = nullptr;
             THAW_CHECK(message.read("v", "s", &text));
-            request.base = text;
+            *target = text;
             return {};
         }
         if (key == "Durable") {

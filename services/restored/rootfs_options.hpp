@@ -21,11 +21,14 @@ struct RootfsRequest {
     std::optional<std::uint64_t> memory_max;
     std::optional<std::uint64_t> disk_max;
     bool durable = false;
+    // The image's drive that the VMM opens as a block device of the overlay; empty: it gets the
+    // server's socket only.
+    std::string drive;
     bool operator==(const RootfsRequest&) const = default;
 };
 
-// A variant a{sv}: Base s, Size t, MemoryMax t, DiskMax t, Durable b. EINVAL names what is unknown,
-// of another type, missing or out of range.
+// A variant a{sv}: Base s, Size t, MemoryMax t, DiskMax t, Durable b, Drive s. EINVAL names what is
+// unknown, of another type, missing or out of range.
 Result<RootfsRequest> read_rootfs_request(BusMessage& message);
 
 // Where the server of the overlay finds what is below it.

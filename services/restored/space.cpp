@@ -15,10 +15,12 @@ bool writes_to(const Writer& writer, const std::string& volume) {
 
 } // namespace
 
-std::vector<std::string> written_paths(const image::Manifest& manifest) {
+std::vector<std::string>
+written_paths(const image::Manifest& manifest, std::string_view overlay_drive) {
     std::vector<std::string> written;
     for (const auto& drive : manifest.drives)
-        if (!drive.read_only && drive.path.starts_with('/') && !drive.path.starts_with("/dev/"))
+        if (drive.id != overlay_drive && !drive.read_only && drive.path.starts_with('/') &&
+            !drive.path.starts_with("/dev/"))
             written.push_back(drive.path);
     return written;
 }

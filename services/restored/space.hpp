@@ -16,8 +16,9 @@
 namespace thaw::restore {
 
 // Files outside the VM's own directory that the VM writes: drives that are not read-only. Block
-// devices are on no file system.
-std::vector<std::string> written_paths(const image::Manifest& manifest);
+// devices are on no file system; nor is the drive that an overlay takes the place of.
+std::vector<std::string>
+written_paths(const image::Manifest& manifest, std::string_view overlay_drive = "");
 
 // A VM as far as the pause of writers goes.
 struct Writer {

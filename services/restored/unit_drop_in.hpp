@@ -18,16 +18,17 @@ std::string vmm_user(std::string_view vm);
 // The same for another process of that VM; `kind` has two letters, "vm" is the VMM's.
 std::string user_of_vm(std::string_view kind, std::string_view vm);
 
-// Folders with sockets of this VM that its VMM reaches.
-struct VmSockets {
+// What thaw serves for this VM, and its VMM reaches.
+struct VmServices {
     bool shares = false;
     bool rootfs = false;
+    std::string rootfs_drive; // id of the drive that is a block device of the overlay; or empty
 };
 // The VMM has a uid of its own, and sees of the images only its own directory, and the drives that
 // the snapshot names by absolute path.
 std::string drop_in_text(
     std::string_view vm, const image::Manifest& manifest, const std::string& image_directory,
-    VmSockets sockets = {}
+    const VmServices& services = {}
 );
 
 } // namespace thaw::restore

@@ -66,6 +66,9 @@ void add_rootfs(CLI::App& verb, OverlayArguments& rootfs) {
     add_size("--rootfs-size", rootfs.size, "Of the disk (default: the base's)");
     add_size("--rootfs-memory", rootfs.memory_max, "Changes up to here lie in memory");
     add_size("--rootfs-disk", rootfs.disk_max, "And up to here on disk");
+    verb.add_option("--rootfs-drive", rootfs.drive, "The VMM opens it as this drive of the image")
+        ->type_name("ID")
+        ->needs(base);
 }
 
 void describe_restore(CLI::App& app, CommandLine& line) {

@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <filesystem>
+
 namespace thaw::ctl {
 
 namespace {
@@ -50,7 +52,34 @@ void check_kvm(Findings& findings) {
     );
 }
 
-// A root file system as an overlay: its server, and what Firecracker would need to use it.
+// What Firecracker needs to use an overlay.
+void check_nbd(Findings& findings) {
+    if (access("/sys/module/nbd", F_OK) < 0) {
+        findings.push_back(
+            {"overlays.nbd", Verdict::Note,
+             "the kernel has no nbd devices: Firecracker cannot use an overlay, QEMU can",
+             "'modprobe nbd nbds_max=256', where the kernel was built with it"}
+        );
+        return;
+    }
+    std::size_t devices = 0;
+    std::size_t used = 0;
+    std::error_code code;
+    for (const auto& entry : std::filesystem::directory_iterator("/sys/block", code)) {
+        if (!entry.path().filename().string().starts_with("nbd")) continue;
+        devices++;
+        std::error_code ignored;
+        if (std::filesystem::exists(entry.path() / "pid", ignored)) used++;
+    }
+    const bool free = used < devices;
+    findings.push_back(
+        {"overlays.nbd", free ? Verdict::Ok : Verdict::Warning,
+         fmt::format("the kernel has {} nbd devices, {} in use", devices, used),
+         free ? "" : "load the module nbd with a larger nbds_max="}
+    );
+}
+
+// A root file system as an overlay: its server, and its devices.
 void check_overlays(Findings& findings) {
     const bool nbdkit =
         access("/usr/sbin/nbdkit", X_OK) == 0 || access("/usr/bin/nbdkit", X_OK) == 0;
@@ -59,13 +88,7 @@ void check_overlays(Findings& findings) {
          nbdkit ? "nbdkit is installed" : "nbdkit is not installed",
          nbdkit ? "" : "install nbdkit 1.32 or later for 'thawctl restore --rootfs'"}
     );
-    const bool device = access("/sys/module/nbd", F_OK) == 0 || access("/dev/nbd0", F_OK) == 0;
-    findings.push_back(
-        {"overlays.nbd", device ? Verdict::Ok : Verdict::Note,
-         device ? "the kernel has nbd devices"
-                : "the kernel has no nbd devices: Firecracker cannot use an overlay, QEMU can",
-         device ? "" : "'modprobe nbd', where the kernel was built with it"}
-    );
+    check_nbd(findings);
 }
 
 } // namespace

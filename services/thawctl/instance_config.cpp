@@ -62,6 +62,7 @@ std::vector<ConfigKey> instance_keys(InstanceConfig* config) {
         {"Instance", "RootfsMemoryMax", size(&config->rootfs.memory_max)},
         {"Instance", "RootfsDiskMax", size(&config->rootfs.disk_max)},
         {"Instance", "RootfsDurable", config_bool(&config->rootfs.durable)},
+        {"Instance", "RootfsDrive", config_string(&config->rootfs.drive)},
     };
 }
 
@@ -79,7 +80,8 @@ Result<InstanceConfig> read_instance_config(
     if (config.image.empty()) return fail(EINVAL, "{}: no Image= in [Instance]", file);
     const OverlayArguments& rootfs = config.rootfs;
     const bool has_settings = rootfs.durable || !rootfs.size.empty() ||
-                              !rootfs.memory_max.empty() || !rootfs.disk_max.empty();
+                              !rootfs.memory_max.empty() || !rootfs.disk_max.empty() ||
+                              !rootfs.drive.empty();
     if (rootfs.base.empty() && has_settings)
         return fail(EINVAL, "{}: settings of a root file system without Rootfs=", file);
     return config;

@@ -25,11 +25,13 @@ struct RestoreRequest {
     std::string rootfs; // base; empty: no overlay
     std::vector<std::pair<const char*, std::uint64_t>> rootfs_sizes;
     bool rootfs_durable = false;
+    std::string rootfs_drive;
 };
 
 Result<> read_rootfs(const OverlayArguments& arguments, RestoreRequest& request) {
     request.rootfs = arguments.base;
     request.rootfs_durable = arguments.durable;
+    request.rootfs_drive = arguments.drive;
     for (const auto& [key, text] :
          {std::pair{"Size", &arguments.size},
           {"MemoryMax", &arguments.memory_max},
@@ -106,6 +108,8 @@ Result<> append_rootfs(BusMessage& message, const RestoreRequest& request) {
     for (const auto& [key, size] : request.rootfs_sizes)
         THAW_CHECK(message.append("{sv}", key, "t", size));
     if (request.rootfs_durable) THAW_CHECK(message.append("{sv}", "Durable", "b", 1));
+    if (!request.rootfs_drive.empty())
+        THAW_CHECK(message.append("{sv}", "Drive", "s", request.rootfs_drive.c_str()));
     THAW_CHECK(message.close_container());
     THAW_CHECK(message.close_container());
     return message.close_container();

@@ -4,6 +4,7 @@
 
 #include "core/file.hpp"
 #include "core/names.hpp"
+#include "core/rootfs_names.hpp"
 #include "delta/base.hpp"
 #include "delta/output_file.hpp"
 #include "exit_codes.hpp"
@@ -15,6 +16,7 @@
 
 #include <fcntl.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 namespace thaw::ctl {
 
@@ -55,6 +57,17 @@ Result<delta::BaseReference> reference_of_base(const RootfsStatus& status) {
     if (!reference) return reference;
     THAW_CHECK(check()); // nor changed meanwhile
     return reference;
+}
+
+// A VM whose drive is a block device has written to the host's page cache, even what its guest has
+// flushed: Firecracker passes that on only when it was told to.
+Result<> sync_device(const std::string& vm) {
+    const auto path = paths::rootfs_device(vm);
+    const auto device = open_file(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW);
+    if (!device && device.error().code() == ENOENT) return {};
+    if (!device) return std::unexpected(device.error());
+    if (::fsync(device->get()) < 0) return fail_errno(errno, "sync {}", path);
+    return {};
 }
 
 std::vector<delta::SourceRun> sources_of(const PointReply& point) {
@@ -123,6 +136,7 @@ Result<int> verb_rootfs_export(const RootfsArguments& arguments, const OutputOpt
     delta::Delta what;
     THAW_TRY(what.base, reference_of_base(status));
 
+    THAW_CHECK(sync_device(arguments.vm));
     THAW_TRY(const PointReply point, client->point());
     if (point.base != status.base || point.geometry != status.geometry)
         return fail(ESTALE, "the overlay is another one by now");

@@ -22,6 +22,7 @@ struct OverlayArguments {
     std::string memory_max;
     std::string disk_max;
     bool durable = false;
+    std::string drive; // of the image, to be a block device of the overlay; empty: none
 };
 
 struct RestoreArguments {

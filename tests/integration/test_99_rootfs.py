@@ -2,7 +2,9 @@
 """Root file systems as overlays: started for a restore, seen by the VMM alone, gone with the VM."""
 
 import json
+import os
 import time
+import unittest
 
 from thawlab import busctl, journal, unit, unit_state, wait_for
 from thawlab.vms import RESTORE, VmTestCase
@@ -12,7 +14,9 @@ MIB = 1 << 20
 
 
 class RootfsOverlays(VmTestCase):
-    IMAGES = {"small": {"memory_mib": 16}}
+    IMAGES = {"small": {"memory_mib": 16},
+              "drive": {"memory_mib": 16, "drive": "root.img",
+                        "import_options": ("--drive", "root=root.img")}}
 
     @classmethod
     def setUpClass(cls):
@@ -20,7 +24,7 @@ class RootfsOverlays(VmTestCase):
         cls.lab.run(["sh", "-c", f"head -c 8M /dev/urandom >{BASE} && "
                      f"chgrp thaw-vmm {BASE} && chmod 0640 {BASE}"], check=True)
 
-    def restore_with(self, name, **settings):
+    def restore_with(self, name, image="small", **settings):
         """RestoreInstance with a Rootfs; (result, error name, message)."""
         self._names.append(name)
         words = [str(len(settings))]
@@ -28,7 +32,7 @@ class RootfsOverlays(VmTestCase):
             kind = {bool: "b", int: "t", str: "s"}[type(value)]
             words += [key, kind, str(value).lower() if kind == "b" else str(value)]
         result, data = busctl(self.lab, "call", *RESTORE, "RestoreInstance", "ssa{sv}t", name,
-                              "small", "1", "Rootfs", "a{sv}", *words, "0")
+                              image, "1", "Rootfs", "a{sv}", *words, "0")
         self.assertTrue(result.ok, str(result))
         return self.wait_job(data[1])
 
@@ -160,6 +164,8 @@ class RootfsOverlays(VmTestCase):
         self.assertEqual(json.loads(info)["virtual-size"], 16 * MIB)
         refused = self.lab.run(["thawctl", "restore", "other", "small", "--rootfs-durable"])
         self.assertEqual(refused.rc, 2, str(refused))
+        refused = self.lab.run(["thawctl", "restore", "other", "drive", "--rootfs-drive=root"])
+        self.assertEqual(refused.rc, 2, str(refused))
 
     def test_an_export_is_what_the_vm_sees(self):
         self.assertEqual(self.restore_with("save", Base=BASE, MemoryMax=2 * MIB, DiskMax=64 * MIB)[0],
@@ -197,6 +203,22 @@ class RootfsOverlays(VmTestCase):
         self.assertEqual(other.rc, 1, str(other))
         self.assertIn("another base", other.err)
         self.lab.run(["rm", "-r", folder], check=True)
+
+    @unittest.skipIf(os.path.exists("/sys/module/nbd"), "this kernel has nbd devices")
+    def test_a_device_is_refused_where_the_kernel_has_none(self):
+        result, error, message = self.restore_with("dev", "drive", Base=BASE, Drive="root")
+        self.assertEqual((result, error), ("failed", "org.thaw.restore1.Error.NbdUnavailable"))
+        self.assertIn("modprobe nbd", message)
+        self.assert_no_rootfs("dev")
+        self.assert_nothing_left("dev")
+        found = self.lab.run(["thawctl", "doctor", "--no-pager"]).out
+        self.assertIn("overlays.nbd: the kernel has no nbd devices", found)
+
+    def test_a_device_for_a_drive_that_is_not_there_is_refused(self):
+        result, error, message = self.restore_with("nodrive", "drive", Base=BASE, Drive="data")
+        self.assertEqual((result, error), ("failed", "org.freedesktop.DBus.Error.InvalidArgs"))
+        self.assertIn('no drive "data"', message)
+        self.assert_nothing_left("nodrive")
 
     def test_bad_settings_are_refused(self):
         for key, kind, value in (("Colour", "s", "red"), ("Size", "t", "513"),

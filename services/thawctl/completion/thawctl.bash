@@ -37,7 +37,7 @@ _thawctl() {
             --limit | --on-low-limit | --memory-high | --cache | --sandbox | --user | --socket-user | \
             --socket-group | --translate-uid | --translate-gid | --threads | --on-loss | --unit | --name | \
             --transport | --timeout | --bytes | --interval | -i | --iterations | -n | \
-            --prefetch-rate | --replay-budget | --sequential-budget | --rootfs-size | --rootfs-memory | --rootfs-disk | --runs | --max)
+            --prefetch-rate | --replay-budget | --sequential-budget | --rootfs-size | --rootfs-memory | --rootfs-disk | --rootfs-drive | --runs | --max)
             ((i++))
             ;;
         -*) ;;
@@ -85,7 +85,7 @@ _thawctl() {
         ;;
     --load-timeout | --network-override | --vmm | --vmm-version | --drive | --limit | --memory-high | \
         --translate-uid | --translate-gid | --threads | --unit | --name | --transport | --timeout | --bytes | --interval | -i | --iterations | -n | \
-            --prefetch-rate | --replay-budget | --sequential-budget | --rootfs-size | --rootfs-memory | --rootfs-disk | --runs | --max)
+            --prefetch-rate | --replay-budget | --sequential-budget | --rootfs-size | --rootfs-memory | --rootfs-disk | --rootfs-drive | --runs | --max)
         return
         ;;
     esac
@@ -99,7 +99,7 @@ _thawctl() {
     restore)
         options+=' --from-config --memory-backend --prefetch --track --load-timeout --network-override --no-block'
         options+=' --prefetch-rate --replay-budget --sequential-budget'
-        options+=' --rootfs --rootfs-durable --rootfs-size --rootfs-memory --rootfs-disk'
+        options+=' --rootfs --rootfs-durable --rootfs-size --rootfs-memory --rootfs-disk --rootfs-drive'
         [[ -n $name ]] && choices=$(__thawctl_images)
         ;;
     stop)

@@ -28,7 +28,7 @@ end
 # The words before the one being typed that are neither options nor their values.
 function __thawctl_words
     set -l with_value --json --image-root --memory-backend --prefetch --load-timeout --network-override \
-        --rootfs --rootfs-size --rootfs-memory --rootfs-disk \
+        --rootfs --rootfs-size --rootfs-memory --rootfs-disk --rootfs-drive \
         --prefetch-rate --replay-budget --sequential-budget --interval -i --iterations -n --runs --max \
         --state --memory --page-size --vmm --vmm-version --drive --vsock --base --pages --fetch-socket --bytes --file-handles --limit \
         --on-low-limit --memory-high --cache --sandbox --user --socket-user --socket-group --translate-uid \
@@ -116,6 +116,7 @@ complete -c thawctl -n '__thawctl_in restore' -l rootfs-durable -d 'The overlay 
 complete -c thawctl -n '__thawctl_in restore' -l rootfs-size -x -d 'Of the disk'
 complete -c thawctl -n '__thawctl_in restore' -l rootfs-memory -x -d 'Changes in memory'
 complete -c thawctl -n '__thawctl_in restore' -l rootfs-disk -x -d 'Changes on disk'
+complete -c thawctl -n '__thawctl_in restore' -l rootfs-drive -x -d 'Drive of the image that it is'
 complete -c thawctl -n '__thawctl_in stop' -l ignore-missing -d 'Succeed without such a VM'
 complete -c thawctl -n '__thawctl_in snapshot' -l diff -d 'Only what changed'
 complete -c thawctl -n '__thawctl_in quiesce' -l release -d 'Let it go on'

@@ -29,7 +29,7 @@ poweroff -f
 
 
 # A whole system in place of that: the lab's own root, read-only below a tmpfs, with its systemd as
-# init; /script runs as a unit once all is up.
+# init; /script runs as a unit once all is up. A module that it may load is in /opt/guest, with busybox.
 _SYSTEM_INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/bin
@@ -40,7 +40,7 @@ mount -t hostfs none /lower && mount -t tmpfs none /rw && mkdir /rw/upper /rw/wo
 mount -t overlay none /new -o lowerdir=/lower,upperdir=/rw/upper,workdir=/rw/work || poweroff -f
 mount -t devtmpfs dev /new/dev
 mkdir -p /new/opt/guest /new/etc/systemd/system/multi-user.target.wants
-cp /script /new/opt/guest/script
+cp /script /nbd.ko /bin/busybox /new/opt/guest/
 cat >/new/opt/guest/run <<'RUN'
 exec >/dev/console 2>&1
 echo ---- begin

@@ -48,6 +48,35 @@ TEST(DropIn, ShowsTheImageAndTheDrivesThatAreOutside) {
     );
 }
 
+TEST(DropIn, ADriveMayBeTheDeviceOfAnOverlay) {
+    image::Manifest manifest;
+    manifest.drives = {
+        {.id = "root", .path = "root 1.img"},
+        {.id = "lv", .path = "/dev/vg/a:b"},
+        {.id = "ro", .path = "/srv/ro%.img", .read_only = true},
+    };
+    const auto settings_of = [&](const std::string& drive) {
+        const auto text = drop_in_text("a-b", manifest, "/img", {.rootfs_drive = drive});
+        return text.substr(text.find("BindReadOnlyPaths=\"/img\"\n") + 25);
+    };
+    EXPECT_EQ(
+        settings_of("root"), "DeviceAllow=/dev/thaw/a-b rw\n"
+                             "BindPaths=/dev/thaw/a-b:\"/run/thaw/vm/a-b/root 1.img\"\n"
+                             "DeviceAllow=\"/dev/vg/a:b\" rw\n"
+                             "BindReadOnlyPaths=\"/srv/ro%%.img\"\n"
+    );
+    EXPECT_EQ(
+        settings_of("lv"), "DeviceAllow=/dev/thaw/a-b rw\n"
+                           "BindPaths=/dev/thaw/a-b:\"/dev/vg/a:b\"\n"
+                           "BindReadOnlyPaths=\"/srv/ro%%.img\"\n"
+    );
+    EXPECT_EQ(
+        settings_of("ro"), "DeviceAllow=\"/dev/vg/a:b\" rw\n"
+                           "DeviceAllow=/dev/thaw/a-b r\n"
+                           "BindReadOnlyPaths=/dev/thaw/a-b:\"/srv/ro%%.img\"\n"
+    );
+}
+
 TEST(DropIn, EachVmHasAUserOfItsOwn) {
     EXPECT_EQ(vmm_user("web"), "thaw-vm-web");
     const std::string longest(22, 'x');

@@ -39,11 +39,12 @@ TEST(Plan, IndependentStepsRunSideBySide) {
 
 TEST(Plan, TheUnitStartsOnlyWhenAllIsPrepared) {
     const Steps preparing{
-        Step::CreateSession, Step::AddShares, Step::StartRootfs, Step::WriteTicket
+        Step::CreateSession, Step::AddShares, Step::AttachRootfs, Step::WriteTicket
     };
     for (const auto missing : preparing) {
         Plan plan;
-        run_all(plan, {Step::OpenImage, Step::CheckUnit, Step::CheckSpace, Step::WriteDropIn});
+        run_all(plan, {Step::OpenImage, Step::CheckUnit, Step::CheckSpace});
+        run_all(plan, {Step::WriteDropIn, Step::StartRootfs});
         for (const auto step : preparing)
             if (step != missing) run_all(plan, {step});
         EXPECT_EQ(plan.ready(), Steps{missing});
@@ -52,9 +53,10 @@ TEST(Plan, TheUnitStartsOnlyWhenAllIsPrepared) {
     }
 }
 
-// The server's unit names the VM's, and systemd loads both.
-TEST(Plan, TheRootFileSystemComesAfterTheSettingsOfTheVm) {
+// The server's unit names the VM's, and systemd loads both; a device needs its server.
+TEST(Plan, TheRootFileSystemComesAfterTheSettingsOfTheVmAndBeforeItsDevice) {
     EXPECT_EQ(step_spec(Step::StartRootfs).needs, Steps{Step::WriteDropIn});
+    EXPECT_EQ(step_spec(Step::AttachRootfs).needs, Steps{Step::StartRootfs});
 }
 
 TEST(Plan, EveryStepFollowsInTurn) {
@@ -83,6 +85,7 @@ TEST(Plan, FileMappingNeedsNoPagerAndNothingComesEarlier) {
     plan.skip(Step::CreateSession);
     plan.skip(Step::AddShares);
     plan.skip(Step::StartRootfs);
+    plan.skip(Step::AttachRootfs);
     plan.skip(Step::CheckTracking);
     plan.skip(Step::AwaitServing);
     const std::vector<Steps> expected{

@@ -23,7 +23,7 @@ Record sample() {
         .restored_by = 7,
         .started = 1234567,
         .session = "/org/thaw/pager1/session/a_2db",
-        .made = {.unit = true, .session = true, .drop_in = true},
+        .made = {.unit = true, .session = true, .drop_in = true, .rootfs_device = true},
         .job =
             JobRecord{
                 .id = 7,

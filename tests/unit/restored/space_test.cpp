@@ -32,6 +32,7 @@ TEST(WrittenPaths, AreTheWritableDrivesOfOthers) {
         {.id = "own", .path = "scratch.img"},
     };
     EXPECT_EQ(written_paths(manifest), std::vector<std::string>{"/srv/data.ext4"});
+    EXPECT_TRUE(written_paths(manifest, "data").empty());
 }
 
 TEST(WriterPlan, PausesWhoWritesToAVolumeThatAsksForIt) {

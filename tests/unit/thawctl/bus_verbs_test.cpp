@@ -129,13 +129,14 @@ TEST_F(BusVerbs, RestoreFromConfig) {
     );
     ASSERT_TRUE(write_file_atomic(
         folder + "/good.conf", "[Instance]\nImage=base\nRootfs=/srv/base.raw\nRootfsSize=1G\n"
-                               "RootfsDiskMax=much\nRootfsDurable=yes\n"
+                               "RootfsDiskMax=much\nRootfsDurable=yes\nRootfsDrive=root\n"
     ));
     const auto disk = run({"restore", "--from-config", "good", at});
     EXPECT_TRUE(has(disk.err, "good.conf:5:")) << disk.err;
     EXPECT_EQ(
         fake_->calls.back(),
-        "RestoreInstance good base Rootfs= Base=/srv/base.raw, Size=1073741824, Durable=true,"
+        "RestoreInstance good base Rootfs= Base=/srv/base.raw, Size=1073741824, Durable=true, "
+        "Drive=root,"
     );
     ASSERT_TRUE(
         write_file_atomic(folder + "/baseless.conf", "[Instance]\nImage=base\nRootfsDurable=yes\n")
