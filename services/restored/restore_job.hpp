@@ -57,6 +57,7 @@ private:
 
     // restore_steps_rootfs.cpp
     void start_rootfs();
+    const image::RemoteFile* remote_base() const;
     void release_old_base();
     void serve_base();
     void on_base_served(const Result<std::string>& socket);

@@ -33,10 +33,17 @@ std::optional<Failure> judge_start(const std::string& unit, const Result<std::st
 void RestoreJob::start_rootfs() {
     const auto& wanted = options_.rootfs;
     if (!wanted) return finished(Step::StartRootfs);
-    const auto& source = image_files_.manifest.source;
-    if (source && source->rootfs && wanted->base == image::kRootfsFile) return release_old_base();
+    if (remote_base() != nullptr) return release_old_base();
     write_rootfs(base_on_this_host(*wanted, fmt::format("{}/{}", context().images.root(), image()))
     );
+}
+
+// Where the base is that was asked for; nullptr: on this host.
+const image::RemoteFile* RestoreJob::remote_base() const {
+    const auto& wanted = options_.rootfs;
+    const auto& source = image_files_.manifest.source;
+    if (!wanted || wanted->base != image::kRootfsFile || !source) return nullptr;
+    return source->rootfs ? &*source->rootfs : nullptr;
 }
 
 // A leftover would be in the way. The VM's unit does not run.
@@ -50,7 +57,7 @@ void RestoreJob::release_old_base() {
 
 void RestoreJob::serve_base() {
     const auto& manifest = image_files_.manifest;
-    const auto& rootfs = *manifest.source->rootfs;
+    const auto& rootfs = *remote_base();
     const RootfsServing wanted{
         .vm = instance(),
         .unit = rootfs_service(instance()),
@@ -77,14 +84,15 @@ void RestoreJob::on_base_served(const Result<std::string>& socket) {
     }
     RootfsBase base;
     base.socket = *socket;
-    base.digest = image_files_.manifest.rootfs->file.digest;
+    if (const auto& rootfs = image_files_.manifest.rootfs) base.digest = rootfs->file.digest;
     base.image = image();
     write_rootfs(base);
 }
 
 void RestoreJob::write_rootfs(const RootfsBase& base) {
-    if (!make(&Made::rootfs)) return;
-    auto written = write_rootfs_settings(instance(), *options_.rootfs, base);
+    const auto& wanted = options_.rootfs;
+    if (!wanted || !make(&Made::rootfs)) return;
+    auto written = write_rootfs_settings(instance(), *wanted, base);
     if (!written)
         return failed(file_failure(reserve::with_release_hint(written.error(), paths::kRuntimeUnits)
         ));

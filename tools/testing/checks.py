@@ -94,6 +94,9 @@ def check_tidy(build, deadline=None):
     with open(os.path.join(build.path, "compile_commands.json"), encoding="utf-8") as file:
         compiled = {os.path.realpath(os.path.join(e["directory"], e["file"]))
                     for e in json.load(file)}
+    # Of the settings, those nearest to a file count: the build folder lies in the tree.
+    for name in tracked("*/.clang-tidy"):
+        shutil.copyfile(os.path.join(SOURCE_ROOT, name), os.path.join(build.path, name))
     last_change = _by_last_change()
     sources = {f: _sources_of(f, build) for f in compiled if f.startswith(SOURCE_ROOT + "/")}
     units = sorted((f for f, parts in sources.items() if parts),
@@ -101,7 +104,6 @@ def check_tidy(build, deadline=None):
     # The commands are gcc's: some of its warnings are unknown to clang. Sources of a unity file count
     # as headers.
     return each(units, lambda f: ["clang-tidy-19", "--quiet", "-p", build.path,
-                                  f"--config-file={SOURCE_ROOT}/.clang-tidy",
                                   "--checks=-bugprone-suspicious-include",
                                   r"--header-filter=(libcommon|services|tests)/.*\.[ch]pp$",
                                   "--extra-arg=-Wno-unknown-warning-option",
