@@ -4,7 +4,7 @@ neither the server's faults nor anybody's death is seen by the guest."""
 
 import json
 
-from thawlab import busctl, journal, main_pid, wait_for
+from thawlab import busctl, hugepages, journal, main_pid, wait_for
 from thawlab.vms import PAGER, STANDIN, VmTestCase
 from thawlab.web import URL, WEB, prepare_web, start_web, stop_web
 
@@ -46,12 +46,13 @@ class RemoteRestore(VmTestCase):
     def kill(self, pid):
         self.lab.run(["kill", "-KILL", str(pid)], check=True)
 
-    def assert_right(self, name):
+    def assert_right(self, name, image="small"):
         """All of the memory of a guest that wrote nothing, compared with the image's."""
         status, answer = self.api(name, "PUT", "/standin/hash", {}, timeout=120)
         self.assertEqual(status, 200, answer)
-        image = self.lab.run([STANDIN, "--hash", "/var/lib/thaw/images/small/memory"], check=True)
-        self.assertEqual(answer["digest"], image.out.split()[0])
+        sealed = self.lab.run([STANDIN, "--hash", f"/var/lib/thaw/images/{image}/memory"],
+                              check=True)
+        self.assertEqual(answer["digest"], sealed.out.split()[0])
 
     def touches(self, name):
         return self.api(name, "GET", "/standin/report")[1]["guest"]["touches"]
@@ -167,6 +168,20 @@ class RemoteRestore(VmTestCase):
         shown = json.loads(self.lab.run(["thawctl", "image", "show", "made", "--json=short"],
                                         check=True).out)
         self.assertNotIn("source", shown)
+
+    def test_pages_of_2_mib(self):
+        with hugepages(20) as there:
+            if not there:
+                self.skipTest("the kernel gave no 2 MiB pages")
+            self.make_image("huge", memory_mib=32, page_size=2 * MIB)
+            self.addCleanup(self.lab.run, ["thawctl", "image", "rm", "huge"])
+            self.lab.run(["thawctl", "image", "push", "huge", f"{URL}/quick/huge"], check=True)
+            self.add(f"{URL}/quick/huge")
+            self.profile("a", guest={"check": False})
+            self.assertTrue(self.restore("a", "far").ok)
+            self.assertEqual(self.session_property("a", "PageSize"), 2 * MIB)
+            self.assert_right("a", image="huge")
+            self.lab.run(["thawctl", "stop", "a"], check=True)
 
     def test_what_needs_the_memory_here_says_so(self):
         self.add()

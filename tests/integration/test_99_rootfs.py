@@ -102,6 +102,15 @@ class RootfsOverlays(VmTestCase):
         self.assert_no_rootfs("bad")
         self.assert_nothing_left("bad")
 
+    def test_a_paused_vm_is_exported(self):
+        self.assertEqual(self.restore_with("still", Base=BASE)[0], "done")
+        self.assertTrue(self.io("still", "write -P 0x11 64k 8k", "flush").ok)
+        self.assertEqual(self.api("still", "PATCH", "/vm", {"state": "Paused"})[0], 204)
+        done = self.lab.run(["thawctl", "rootfs", "export", "still", "/run/still", "--json=short"])
+        self.assertTrue(done.ok, str(done))
+        self.assertEqual(json.loads(done.out)["data_blocks"], 2)
+        self.assertEqual(self.api("still", "PATCH", "/vm", {"state": "Resumed"})[0], 204)
+
     def test_a_silent_server_holds_up_nobody_who_asks_for_it(self):
         self.assertEqual(self.restore_with("mute", Base=BASE)[0], "done")
         self.lab.run(["systemctl", "kill", "-s", "STOP", self.service("mute")], check=True)
