@@ -24,9 +24,9 @@ const std::vector<StepSpec>& step_table() {
         {CheckUnit, "check-unit", JobState::Preflight, {}, kStartLimit},
         {CheckSpace, "check-space", JobState::Reserving, {OpenImage, CheckUnit}, 0},
         {CreateSession, "create-session", JobState::Preparing, {CheckSpace}, kSessionLimit},
-        {AddShares, "add-shares", JobState::Preparing, {CheckSpace}, kSharesLimit},
         {WriteDropIn, "write-drop-in", JobState::Preparing, {CheckSpace}, 0},
-        // WriteDropIn: its unit names the VM's, which systemd loads with it.
+        // WriteDropIn: their units name the VM's, which systemd loads with them.
+        {AddShares, "add-shares", JobState::Preparing, {WriteDropIn}, kSharesLimit},
         {StartRootfs, "start-rootfs", JobState::Preparing, {WriteDropIn}, kRootfsLimit},
         {AttachRootfs, "attach-rootfs", JobState::Preparing, {StartRootfs}, kStartLimit},
         {WriteTicket, "write-ticket", JobState::Preparing, {CheckSpace}, 0},

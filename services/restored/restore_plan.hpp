@@ -19,8 +19,8 @@ enum class Step {
     CheckUnit,     // preflight: the unit is not running; forgets an earlier failure of it
     CheckSpace,    // reserving
     CreateSession, // preparing: the pager's session and its socket
-    AddShares,     // preparing: the VM's directories of this host
     WriteDropIn,   // preparing: settings of the unit for this start
+    AddShares,     // preparing: the VM's directories of this host
     StartRootfs,   // preparing: the server of the VM's root file system
     AttachRootfs,  // preparing: its block device, for a VMM that speaks no NBD
     WriteTicket,   // preparing: the permission for this start

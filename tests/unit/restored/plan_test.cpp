@@ -30,10 +30,7 @@ TEST(Plan, IndependentStepsRunSideBySide) {
     EXPECT_EQ(plan.ready(), Steps{Step::CheckUnit});
     EXPECT_EQ(plan.state(), JobState::Preflight);
     run_all(plan, {Step::CheckUnit, Step::CheckSpace});
-    EXPECT_EQ(
-        plan.ready(),
-        (Steps{Step::CreateSession, Step::AddShares, Step::WriteDropIn, Step::WriteTicket})
-    );
+    EXPECT_EQ(plan.ready(), (Steps{Step::CreateSession, Step::WriteDropIn, Step::WriteTicket}));
     EXPECT_EQ(plan.state(), JobState::Preparing);
 }
 
@@ -53,8 +50,9 @@ TEST(Plan, TheUnitStartsOnlyWhenAllIsPrepared) {
     }
 }
 
-// The server's unit names the VM's, and systemd loads both; a device needs its server.
-TEST(Plan, TheRootFileSystemComesAfterTheSettingsOfTheVmAndBeforeItsDevice) {
+// The servers' units name the VM's, and systemd loads both; a device needs its server.
+TEST(Plan, SharesAndRootFileSystemComeAfterTheSettingsOfTheVm) {
+    EXPECT_EQ(step_spec(Step::AddShares).needs, Steps{Step::WriteDropIn});
     EXPECT_EQ(step_spec(Step::StartRootfs).needs, Steps{Step::WriteDropIn});
     EXPECT_EQ(step_spec(Step::AttachRootfs).needs, Steps{Step::StartRootfs});
 }
@@ -121,9 +119,13 @@ TEST(UndoOrder, TheUnitIsAlwaysFirst) {
              .drop_in = true,
              .ticket = true,
              .shares = true,
-             .rootfs = true}
+             .rootfs = true,
+             .base = true}
         ),
-        (std::vector{StopUnit, CloseSession, RemoveShares, StopRootfs, RemoveDropIn, RemoveTicket})
+        (std::vector{
+            StopUnit, CloseSession, RemoveShares, StopRootfs, ReleaseBase, RemoveDropIn,
+            RemoveTicket
+        })
     );
     for (unsigned bits = 0; bits < 32; ++bits) {
         const Made made{
