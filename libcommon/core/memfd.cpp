@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace thaw {
@@ -19,6 +20,8 @@ Result<Fd> make_sized_memfd(const char* name, std::uint64_t size) {
     Fd fd(::memfd_create(name, kBase | MFD_NOEXEC_SEAL));
     if (!fd && errno == EINVAL) fd.reset(::memfd_create(name, kBase));
     if (!fd) return fail_errno(errno, "make memfd {}", name);
+    // Whoever is handed a descriptor that reads could open it again to write.
+    if (::fchmod(fd.get(), 0600) != 0) return fail_errno(errno, "mode of memfd {}", name);
     if (::ftruncate(fd.get(), static_cast<off_t>(size)) != 0)
         return fail_errno(errno, "size memfd {} of {} bytes", name, size);
     if (::fcntl(fd.get(), F_ADD_SEALS, kSizeSeals) != 0)

@@ -140,6 +140,12 @@ void ChunkMap::set_ready(std::uint64_t chunk, std::uint32_t pages) {
     if (pages < before) changed.generation.fetch_add(1, std::memory_order_seq_cst);
 }
 
+void ChunkMap::forget(std::uint64_t chunk) {
+    Entry& changed = entry(chunk);
+    changed.ready.store(0, std::memory_order_seq_cst);
+    changed.generation.fetch_add(1, std::memory_order_seq_cst);
+}
+
 bool ChunkMap::is_on_disk(std::uint64_t chunk) const {
     return entry(chunk).on_disk.load(std::memory_order_relaxed) != 0;
 }

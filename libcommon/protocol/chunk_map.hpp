@@ -59,6 +59,8 @@ public:
     std::uint32_t generation(std::uint64_t chunk) const;
     // Broker only. Fewer pages than before begin another generation.
     void set_ready(std::uint64_t chunk, std::uint32_t pages);
+    // Broker only: what an earlier one may have left half done. Another generation in any case.
+    void forget(std::uint64_t chunk);
     // Broker only, of no meaning to others: the tier on disk has the whole chunk.
     bool is_on_disk(std::uint64_t chunk) const;
     void set_on_disk(std::uint64_t chunk, bool there);

@@ -2,7 +2,8 @@
 #pragma once
 
 // When a client of the chunk cache read each chunk last: a memfd that it writes and the broker
-// reads. No more than advice on what to keep: whoever writes nonsense gets his own chunks evicted.
+// reads. No more than advice on what to keep: whoever lies can have his own chunks kept longer than
+// those of others, or shorter, and nothing else.
 
 #include "core/fd.hpp"
 

@@ -46,7 +46,7 @@ private:
     std::uint64_t size_ = 0;
 };
 
-// Longer than the 60 s after which the fetcher of a remote base gives up.
+// Longer than the 75 s after which a read of a remote base gives up.
 inline constexpr Microseconds kIoTimeout = 90 * kUsecPerSec;
 
 } // namespace thaw::nbd

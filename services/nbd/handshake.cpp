@@ -5,6 +5,7 @@
 #include <endian.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <span>
 #include <string>

@@ -215,6 +215,11 @@ void ChunkCache::on_tick() {
     tick_later();
 }
 
+bool ChunkCache::is_kept(const ChunkImage& image) const {
+    const auto found = images_.find(image.id());
+    return found != images_.end() && !found->second.stored.empty();
+}
+
 std::size_t ChunkCache::descriptors() const {
     std::size_t sum = 0;
     for (const auto& [id, entry] : images_)

@@ -66,6 +66,9 @@ public:
     void want(ChunkImage& image, ChunkUser& user, const protocol::WantChunkMessage& wanted);
 
     std::size_t descriptors() const; // in the store
+    // Whether the next broker will have it.
+    bool is_kept(const ChunkImage& image) const;
+    static constexpr std::size_t kMostStored = 6; // descriptors of one image
     const ChunkCounters& counters() const { return counters_; }
     // Measured (blocks, not lengths).
     std::uint64_t memory_used() const;

@@ -47,7 +47,9 @@ void ChunkCache::want(
             ++counters_.misses;
             chunk.waiters.push_back({.user = &user, .pages = wanted.pages});
         } else {
-            waiter->pages = wanted.pages;
+            // It may have several readers: the one that needs least is told first, the others ask
+            // anew.
+            waiter->pages = std::min(waiter->pages, wanted.pages);
         }
         enqueue(image, wanted.chunk, true);
     }

@@ -75,7 +75,8 @@ ChunkImage::adopt(std::string id, RemoteMemory remote, ChunkFiles files, Fd map)
     );
     struct stat status{};
     if (::fstat(files.data.get(), &status) != 0) return fail_errno(errno, "stat a chunk cache");
-    if (static_cast<std::uint64_t>(status.st_size) != mapped.memory_size())
+    if (!has_fixed_size(files.data.get()) ||
+        static_cast<std::uint64_t>(status.st_size) != mapped.memory_size())
         return fail(EBADMSG, "a chunk cache of another size");
     auto made = std::unique_ptr<ChunkImage>(
         new ChunkImage(std::move(id), std::move(remote), std::move(mapped))
@@ -88,7 +89,7 @@ ChunkImage::adopt(std::string id, RemoteMemory remote, ChunkFiles files, Fd map)
         } else {
             // Its bytes stay: somebody may be reading what had landed, and the same ones come again
             // as soon as those who waited for the rest ask the new broker.
-            made->map_.set_ready(number, 0);
+            made->map_.forget(number);
         }
         if (!made->files_->spill) made->map_.set_on_disk(number, false);
     }

@@ -21,7 +21,7 @@
 namespace thaw::pagerd {
 
 // Who reads from the cache: a session, or the server of a root file system. Called from the event
-// loop, never from inside want().
+// loop, also from inside want().
 class ChunkUser {
 public:
     virtual ~ChunkUser() = default;

@@ -137,7 +137,8 @@ Result<> Manager::check_room(const CreateRequest& request) const {
         );
     const bool known = images_.contains(image_key(info.image_id, request.remote.has_value()));
     const std::size_t fresh = known ? 0 : request.files.count();
-    const std::size_t images = images_.descriptors() + chunks_->descriptors();
+    const std::size_t images =
+        images_.descriptors() + chunks_->descriptors() + rootfs_.descriptors();
     if (!store_has_room(store_.capacity(), sessions_.size(), images, fresh)) {
         log_event(
             LogLevel::Error, message_id::kStoreFull, {{"THAW_INSTANCE", info.name}},

@@ -79,6 +79,7 @@ private:
     Result<> method_get(BusMessage message);
     Result<> method_list(BusMessage message);
     // ---- manager_rootfs.cpp
+    Result<std::string> serve_rootfs(RootfsRequest request);
     Result<> method_serve_rootfs(BusMessage message);
     Result<> method_release_rootfs(BusMessage message);
     Result<> method_list_rootfs(BusMessage message);

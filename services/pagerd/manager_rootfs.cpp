@@ -1,19 +1,37 @@
 // SPDX-License-Identifier: MIT
 // The methods about root file systems that are read through the cache.
+#include "api/pager1.hpp"
 #include "bus/errors.hpp"
 #include "bus/flags.hpp"
 #include "log/log.hpp"
 #include "manager.hpp"
+#include "policy.hpp"
 
 #include <utility>
 
 namespace thaw::pagerd {
 
+// What it takes of the store must not be missing to a session later.
+Result<std::string> Manager::serve_rootfs(RootfsRequest request) {
+    const std::size_t stored =
+        images_.descriptors() + chunks_->descriptors() + rootfs_.descriptors();
+    const std::size_t image =
+        chunks_->find(request.what.id) == nullptr ? ChunkCache::kMostStored : 0;
+    if (!store_has_room(
+            store_.capacity(), sessions_.size(), stored, RootfsTable::kStoredPerSource + image
+        ))
+        return fail_named(
+            pager1::error::kStoreFull, ENOSPC, "the descriptor store holds {} of {}", store_.held(),
+            store_.capacity()
+        );
+    return rootfs_.serve(std::move(request));
+}
+
 Result<> Manager::method_serve_rootfs(BusMessage message) {
     authorize(std::move(message), [this](BusMessage& call) {
         auto request = read_rootfs_request(call);
         if (!request) return call.reply_error(request.error());
-        const auto socket = rootfs_.serve(std::move(*request));
+        const auto socket = serve_rootfs(std::move(*request));
         if (!socket) return call.reply_error(socket.error());
         update_status();
         if (auto sent = call.reply("s", socket->c_str()); !sent)

@@ -4,7 +4,9 @@
 #include "api/pager1.hpp"
 #include "config/json.hpp"
 #include "core/file.hpp"
+#include "core/names.hpp"
 #include "core/text.hpp"
+#include "create_request.hpp"
 #include "event/priorities.hpp"
 #include "log/message_ids.hpp"
 #include "sealed_memfd.hpp"
@@ -26,7 +28,9 @@ namespace {
 
 // One server; another while it is being replaced, and strangers.
 constexpr std::size_t kMostClients = 8;
-constexpr Microseconds kCheckTimeout = 10 * kUsecPerSec;
+constexpr Microseconds kCheckTimeout = 5 * kUsecPerSec;
+// Of what is turned away the journal hears no more often.
+constexpr Microseconds kTellAgain = 10 * kUsecPerSec;
 constexpr std::size_t kLongestDescription = 4096;
 
 Result<std::string> random_key() {
@@ -59,7 +63,21 @@ Result<RootfsDescription> load_description(int memfd) {
     THAW_TRY(what.unit, root.string("unit"));
     THAW_TRY(what.id, root.string("id"));
     THAW_TRY(what.image_name, root.string("image"));
+    if (!is_valid_vm_name(what.vm) || !is_valid_vmm_unit(what.unit) ||
+        (!what.image_name.empty() && !is_valid_image_name(what.image_name)))
+        return fail(EBADMSG, "description of a root file system: names that are none");
     return what;
+}
+
+Result<> check_listener(int socket) {
+    int type = 0;
+    int listening = 0;
+    socklen_t size = sizeof type;
+    if (::getsockopt(socket, SOL_SOCKET, SO_TYPE, &type, &size) != 0 ||
+        ::getsockopt(socket, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0 ||
+        type != SOCK_SEQPACKET || listening == 0)
+        return fail(EBADMSG, "what was kept is no listening socket");
+    return set_nonblocking(socket, true);
 }
 
 } // namespace
@@ -88,7 +106,7 @@ Result<std::unique_ptr<RootfsSource>> RootfsSource::make(
         source->accept_, broker.loop.add_io(
                              source->listener_.get(), EPOLLIN,
                              [&self = *source](std::uint32_t) { self.on_connection(); },
-                             "rootfs-socket", priority::kVital
+                             "rootfs-socket", priority::kReconcile
                          )
     );
     return source;
@@ -98,12 +116,14 @@ Result<std::unique_ptr<RootfsSource>>
 RootfsSource::create(Broker& broker, RootfsDescription description, ChunkImage& image) {
     THAW_TRY(auto key, random_key());
     THAW_TRY(auto listener, make_rootfs_socket(broker.config.runtime_directory, description.vm));
-    THAW_TRY(
-        auto source,
-        make(broker, std::move(key), std::move(description), image, std::move(listener))
-    );
-    if (auto kept = source->keep(); !kept) {
-        source->release();
+    const auto path = rootfs_socket_path(broker.config.runtime_directory, description.vm);
+    auto source = make(broker, std::move(key), std::move(description), image, std::move(listener));
+    if (!source) {
+        ::unlink(path.c_str());
+        return source;
+    }
+    if (auto kept = (*source)->keep(); !kept) {
+        (*source)->release();
         return std::unexpected(std::move(kept).error().with_bus_name(pager1::error::kStoreFull));
     }
     return source;
@@ -112,9 +132,13 @@ RootfsSource::create(Broker& broker, RootfsDescription description, ChunkImage& 
 Result<std::unique_ptr<RootfsSource>>
 RootfsSource::adopt(Broker& broker, const std::string& key, const Fd& description, Fd listener) {
     THAW_TRY(auto what, load_description(description.get()));
+    THAW_CHECK(check_listener(listener.get()));
     auto* image = broker.chunks->find(what.id);
-    if (image == nullptr)
+    if (image == nullptr) {
+        // Nobody listens there any more.
+        ::unlink(rootfs_socket_path(broker.config.runtime_directory, what.vm).c_str());
         return fail(ENOENT, "{}: the cache of its root file system was not kept", what.vm);
+    }
     return make(broker, key, std::move(what), *image, std::move(listener));
 }
 
@@ -179,13 +203,14 @@ Result<> RootfsSource::greet(std::uint64_t number) {
     protocol::ChunksMessage chunks;
     THAW_TRY(chunks.data, protocol::reopen_read_only(image_.files()->data.get()));
     THAW_TRY(chunks.map, protocol::reopen_read_only(image_.map().fd()));
-    THAW_TRY(chunks.index, image_.files()->index.duplicate());
+    // Not a duplicate: its flags would be the broker's as well.
+    THAW_TRY(chunks.index, protocol::reopen_read_only(image_.files()->index.get()));
     THAW_TRY(chunks.uses, uses_.duplicate());
     THAW_TRY(
         client.readable, broker_.loop.add_io(
                              client.connection.get(), EPOLLIN,
                              [this, number](std::uint32_t) { on_readable(number); },
-                             "rootfs-client", priority::kVital
+                             "rootfs-client", priority::kReconcile
                          )
     );
     return protocol::send_control(client.connection.get(), protocol::encode(chunks));
@@ -205,6 +230,9 @@ void RootfsSource::on_readable(std::uint64_t number) {
 void RootfsSource::drop(std::uint64_t number, const Error& why) {
     clients_.erase(number);
     if (why.code() == ECONNRESET) return; // it has ended
+    const auto now = now_monotonic();
+    if (now < tell_again_) return;
+    tell_again_ = now + kTellAgain;
     log_event(
         LogLevel::Warning, message_id::kRootfsClientRejected, log_fields(),
         "{}: a connection to read its root file system was ended: {}", description_.vm,

@@ -92,6 +92,7 @@ private:
     EventSource accept_;
     std::uint64_t next_client_ = 0;
     std::map<std::uint64_t, Client> clients_;
+    Microseconds tell_again_ = 0; // of connections that were turned away
 };
 
 } // namespace thaw::pagerd

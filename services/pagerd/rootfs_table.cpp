@@ -113,6 +113,12 @@ Result<std::string> RootfsTable::serve(RootfsRequest request) {
         auto* image,
         broker_.chunks->open(what.id, std::move(request.remote), request.map.get(), request.size)
     );
+    // Without its image the next broker could not go on.
+    if (!broker_.chunks->is_kept(*image))
+        return fail_named(
+            pager1::error::kStoreFull, ENOSPC, "the descriptor store has no room for {}",
+            image->name()
+        );
     auto source = RootfsSource::create(broker_, what, *image);
     if (!source) return std::unexpected(std::move(source).error());
     auto path = (*source)->socket_path();

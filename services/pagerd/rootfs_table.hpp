@@ -37,6 +37,9 @@ public:
     // Content when there is none.
     void release(const std::string& vm);
 
+    // In the store.
+    static constexpr std::size_t kStoredPerSource = 2;
+    std::size_t descriptors() const { return sources_.size() * kStoredPerSource; }
     const std::map<std::string, std::unique_ptr<RootfsSource>>& all() const { return sources_; }
 
 private:

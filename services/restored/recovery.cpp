@@ -103,7 +103,11 @@ void Manager::add_leftover(const std::string& name) {
              .shares = true,
              // Watched, its absence would be the loss of a root file system that never was.
              .rootfs = has_rootfs_settings(name),
-             .base = std::filesystem::exists(paths::rootfs_source(name))},
+             .base = std::filesystem::exists(paths::rootfs_source(name)),
+             // The device itself is not to be seen from here.
+             .rootfs_device = read_file(paths::vm_drop_in(name))
+                                  .value_or("")
+                                  .contains(paths::rootfs_device(name))},
     });
     leftovers_.insert(name);
 }

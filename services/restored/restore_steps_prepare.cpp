@@ -58,7 +58,8 @@ std::optional<Failure> check_overlay_drive(const image::Manifest& manifest, cons
     if (::access("/sys/module/nbd", F_OK) < 0)
         return Failure{
             .name = error::kNbdUnavailable,
-            .message = "the kernel has no nbd devices: load the module with 'modprobe nbd', where "
+            .message = "the kernel has no nbd devices: load the module with 'modprobe nbd "
+                       "max_part=0', where "
                        "the kernel was built with it",
         };
     return std::nullopt;

@@ -171,9 +171,12 @@ void Teardown::forget_rootfs(std::size_t at) {
     });
 }
 
-// Said again by the next teardown of the name if nobody answers now.
 void Teardown::release_base() {
     closing_ = context_.pager.release_rootfs(vm_, [this](const Result<>& released) {
+        if (!released && ++release_attempts_ < kCloseAttempts) {
+            arm(kCloseRetry, &Teardown::release_base);
+            return;
+        }
         if (!released)
             log_warning(
                 fields(), "ignoring that the pager still serves the base of {}: {}", vm_,

@@ -45,6 +45,7 @@ private:
     std::vector<Undo> order_;
     std::size_t at_ = 0;
     unsigned attempts_ = 0;
+    unsigned release_attempts_ = 0;
     Done done_;
     EventSource timer_;
     SystemdHandle job_;

@@ -58,7 +58,7 @@ void check_nbd(Findings& findings) {
         findings.push_back(
             {"overlays.nbd", Verdict::Note,
              "the kernel has no nbd devices: Firecracker cannot use an overlay, QEMU can",
-             "'modprobe nbd nbds_max=256', where the kernel was built with it"}
+             "'modprobe nbd nbds_max=256 max_part=0', where the kernel was built with it"}
         );
         return;
     }

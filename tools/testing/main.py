@@ -45,8 +45,7 @@ class Suites:
                                      [*quick, "-Dsanitizers=true", "-Doptimization=0",
                                       "-Dbenches=false", "-Ddocs=false"], multiplier=5,
                                      second_try=second_try)
-        # Not built: clang-tidy needs the commands. Without the precompiled header, which hides
-        # missing #includes from it.
+        # Not built: clang-tidy needs the commands, and has no use for gcc's precompiled header.
         self.tidied = BuildFolder("build-tidy", ["-Dtests=true", "-Ddocs=false",
                                                  "-Dunity=on", "-Dunity_size=8"])
         self.fuzzers = BuildFolder("build-fuzz", ["-Dfuzzers=true", "-Dtests=true", "-Ddocs=false"],

@@ -24,7 +24,11 @@ namespace {
 constexpr int kGreetingMs = 10'000;
 // An answer that was lost costs no more than this.
 constexpr int kAskAgainMs = 1000;
+// Doubled with each attempt in vain.
 constexpr int kDialAgainMs = 50;
+constexpr unsigned kMostDoublings = 5;
+constexpr unsigned kGreetings = 3;
+constexpr auto kGreetAgain = 300ms;
 
 // A message within the time. ETIMEDOUT.
 Result<protocol::ControlMessage> receive_within(int socket, int timeout_ms) {
@@ -54,15 +58,23 @@ Result<std::unique_ptr<ChunkLink>> ChunkLink::connect(std::string socket) {
     std::unique_ptr<ChunkLink> link(new ChunkLink(std::move(socket)));
     link->wake_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!link->wake_) return fail_errno(errno, "eventfd");
-    THAW_TRY(link->socket_, connect_unix(link->path_, SOCK_SEQPACKET, true));
-    auto greeting = receive_within(link->socket_.get(), kGreetingMs);
-    if (!greeting && greeting.error().code() == ECONNRESET)
-        return fail(EACCES, "the pager serves this base to another unit");
-    if (!greeting) return std::unexpected(std::move(greeting).error());
-    if (greeting->type != protocol::ControlType::Chunks)
+    for (unsigned attempt = 1;; ++attempt) {
+        const auto greeted = link->greet();
+        if (greeted) return link;
+        if (greeted.error().code() != ECONNRESET) return std::unexpected(greeted.error());
+        if (attempt == kGreetings)
+            return fail(EACCES, "the pager turns this server away: its journal says why");
+        std::this_thread::sleep_for(kGreetAgain);
+    }
+}
+
+Result<> ChunkLink::greet() {
+    THAW_TRY(socket_, connect_unix(path_, SOCK_SEQPACKET, true));
+    THAW_TRY(auto greeting, receive_within(socket_.get(), kGreetingMs));
+    if (greeting.type != protocol::ControlType::Chunks)
         return fail(EBADMSG, "the pager begins with another message");
-    THAW_TRY(link->view_, view_of(std::move(greeting->chunks)));
-    return link;
+    THAW_TRY(view_, view_of(std::move(greeting.chunks)));
+    return {};
 }
 
 ChunkLink::~ChunkLink() {
@@ -79,7 +91,9 @@ std::shared_ptr<const ChunkView> ChunkLink::view() const {
     return view_;
 }
 
-Result<> ChunkLink::want(std::uint32_t chunk, std::uint32_t pages, std::uint32_t ahead) {
+Result<> ChunkLink::want(
+    std::uint32_t chunk, std::uint32_t pages, std::uint32_t ahead, Clock::time_point deadline
+) {
     Wait wait{.wanted = {.chunk = chunk, .pages = pages, .ahead = ahead}};
     std::unique_lock lock(mutex_);
     if (!thread_.joinable()) start_thread();
@@ -87,10 +101,13 @@ Result<> ChunkLink::want(std::uint32_t chunk, std::uint32_t pages, std::uint32_t
     ::eventfd_write(wake_.get(), 1); // from now on it looks at the time
     // What cannot be sent now is said again by the thread.
     if (socket_) (void)protocol::send_control(socket_.get(), protocol::encode(wait.wanted));
-    const bool answered =
-        changed_.wait_for(lock, std::chrono::seconds(kPatienceSec), [&] { return wait.over; });
+    if (waited_in_vain_) deadline = std::min(deadline, Clock::now() + kShortPatience);
+    const bool answered = changed_.wait_until(lock, deadline, [&] { return wait.over; });
     std::erase(waits_, &wait);
-    if (!answered) return fail(ETIMEDOUT, "chunk {} of the base did not come", chunk);
+    if (!answered) {
+        waited_in_vain_ = true;
+        return fail(ETIMEDOUT, "chunk {} of the base did not come", chunk);
+    }
     if (wait.errno_value != 0)
         return fail_errno(wait.errno_value, "chunk {} of the base cannot be had", chunk);
     return {};
@@ -144,9 +161,15 @@ void ChunkLink::drain_wake() const {
 }
 
 void ChunkLink::dial() {
-    // A new broker needs a moment, and one that sends us away is not to be stormed.
+    // A new broker needs a moment, and one that sends us away is not to be stormed. Whom nobody
+    // waits for need not dial.
     pollfd waiting{.fd = wake_.get(), .events = POLLIN, .revents = 0};
-    (void)::poll(&waiting, 1, kDialAgainMs);
+    if (is_idle()) {
+        (void)::poll(&waiting, 1, -1);
+    } else {
+        const int pause = kDialAgainMs << std::min(dials_++, kMostDoublings);
+        std::this_thread::sleep_for(std::chrono::milliseconds(pause));
+    }
     drain_wake();
     auto connected = connect_unix(path_, SOCK_SEQPACKET, true);
     if (!connected) return;
@@ -179,6 +202,7 @@ Result<> ChunkLink::adopt(protocol::ChunksMessage chunks) {
         view->map.memory_size() != view_->map.memory_size())
         return fail(EBADMSG, "another base");
     view_ = std::move(view);
+    dials_ = 0;
     for (auto* wait : waits_)
         wait->over = true;
     changed_.notify_all();
@@ -186,6 +210,7 @@ Result<> ChunkLink::adopt(protocol::ChunksMessage chunks) {
 }
 
 void ChunkLink::end_waits(std::uint32_t chunk, int errno_value) {
+    if (errno_value == 0) waited_in_vain_ = false;
     for (auto* wait : waits_) {
         if (wait->wanted.chunk != chunk) continue;
         wait->over = true;

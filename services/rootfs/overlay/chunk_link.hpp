@@ -10,6 +10,7 @@
 #include "protocol/chunk_uses.hpp"
 #include "protocol/worker_control.hpp"
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <list>
@@ -30,12 +31,16 @@ struct ChunkView {
 
 class ChunkLink {
 public:
-    // How long a wait lasts at most: longer than a chunk may take to fetch (60 s), shorter than
+    using Clock = std::chrono::steady_clock;
+    // How long a read waits at most: longer than a chunk may take to fetch (60 s), shorter than
     // the patience of who reads blocks (90 s is usual).
-    static constexpr unsigned kPatienceSec = 75;
+    static constexpr std::chrono::seconds kPatience{75};
+    // Who waited in vain lets those behind him wait no longer than this, until something lands:
+    // they may have waited for a thread all that time.
+    static constexpr std::chrono::seconds kShortPatience{1};
 
-    // Blocks until the broker has answered, 10 s at most. ETIMEDOUT; EACCES: it knows another
-    // server; ENOENT, ECONNREFUSED: nobody serves here.
+    // Blocks until the broker has answered, 10 s at most for each of three attempts (it may just be
+    // restarted). ETIMEDOUT; EACCES: it turns us away; ENOENT, ECONNREFUSED: nobody serves here.
     static Result<std::unique_ptr<ChunkLink>> connect(std::string socket);
     ~ChunkLink();
     ChunkLink(const ChunkLink&) = delete;
@@ -44,7 +49,8 @@ public:
     std::shared_ptr<const ChunkView> view() const;
     // Has the chunk fetched, as far as its first `pages` pages; waits until it is worth another
     // look at view(). An Error: it cannot be had now.
-    Result<> want(std::uint32_t chunk, std::uint32_t pages, std::uint32_t ahead);
+    Result<>
+    want(std::uint32_t chunk, std::uint32_t pages, std::uint32_t ahead, Clock::time_point deadline);
 
 private:
     struct Wait {
@@ -54,6 +60,7 @@ private:
     };
 
     explicit ChunkLink(std::string path) : path_(std::move(path)) {}
+    Result<> greet();
     void start_thread();
     void run();
     void listen();
@@ -73,6 +80,8 @@ private:
     Fd socket_; // invalid while nobody is there
     Fd wake_;   // eventfd: the thread has to look at `ending_` and `waits_`
     bool ending_ = false;
+    bool waited_in_vain_ = false; // and nothing has landed since
+    unsigned dials_ = 0;          // since a broker last handed something over; the thread's
     std::thread thread_;
 };
 

@@ -45,6 +45,7 @@ RemoteBase::connect(const std::string& socket, const ContentDigest& digest) {
 }
 
 Result<> RemoteBase::read(std::uint64_t offset, std::span<std::byte> out) {
+    const auto deadline = ChunkLink::Clock::now() + ChunkLink::kPatience;
     while (!out.empty()) {
         const std::uint64_t page = offset / kMapPageSize;
         const std::uint64_t skip = offset % kMapPageSize;
@@ -56,7 +57,7 @@ Result<> RemoteBase::read(std::uint64_t offset, std::span<std::byte> out) {
         if (zeros_.is_zero(page, 1))
             std::memset(piece.data(), 0, piece.size());
         else
-            THAW_CHECK(read_piece(offset, piece));
+            THAW_CHECK(read_piece(offset, piece, deadline));
         offset += piece.size();
         out = out.subspan(piece.size());
     }
@@ -64,13 +65,13 @@ Result<> RemoteBase::read(std::uint64_t offset, std::span<std::byte> out) {
 }
 
 // Within one chunk, which may be taken away at any moment: then the bytes are read again.
-Result<> RemoteBase::read_piece(std::uint64_t offset, std::span<std::byte> out) {
+Result<> RemoteBase::read_piece(
+    std::uint64_t offset, std::span<std::byte> out, ChunkLink::Clock::time_point deadline
+) {
     const auto chunk = static_cast<std::uint32_t>(offset / kChunkSize);
     const auto pages = static_cast<std::uint32_t>(
         (offset % kChunkSize + out.size() + kMapPageSize - 1) / kMapPageSize
     );
-    const auto deadline =
-        std::chrono::steady_clock::now() + std::chrono::seconds(ChunkLink::kPatienceSec);
     for (;;) {
         const auto view = link_->view();
         const auto generation = view->map.generation(chunk);
@@ -80,10 +81,10 @@ Result<> RemoteBase::read_piece(std::uint64_t offset, std::span<std::byte> out) 
             view->uses.note(chunk, now_ns());
             return {};
         }
-        if (std::chrono::steady_clock::now() >= deadline)
+        if (ChunkLink::Clock::now() >= deadline)
             return fail(ETIMEDOUT, "chunk {} of the base does not stay", chunk);
         const bool reads_on = last_missed_.exchange(chunk) + 1 == chunk;
-        THAW_CHECK(link_->want(chunk, pages, reads_on ? kAhead : 0));
+        THAW_CHECK(link_->want(chunk, pages, reads_on ? kAhead : 0, deadline));
     }
 }
 

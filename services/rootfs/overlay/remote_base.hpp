@@ -32,7 +32,9 @@ private:
     RemoteBase(
         std::unique_ptr<ChunkLink> link, image::MapReader zeros, const ContentDigest& digest
     );
-    Result<> read_piece(std::uint64_t offset, std::span<std::byte> out);
+    Result<> read_piece(
+        std::uint64_t offset, std::span<std::byte> out, ChunkLink::Clock::time_point deadline
+    );
 
     std::unique_ptr<ChunkLink> link_;
     const image::MapReader zeros_; // runs of them only: no hash is ever asked for

@@ -166,6 +166,54 @@ TEST_F(RootfsServing, WhatMakesNoSenseIsRefusedByName) {
     EXPECT_EQ(release("b"), "");
 }
 
+TEST_F(RootfsServing, TheStoreIsNotPromisedTwice) {
+    write_config(fmt::format("FetchSocket={}\nFileDescriptorStoreMax=64", fetchd_->path()));
+    start_daemon();
+    ASSERT_EQ(create("vm"), ""); // has 2 in the store and may come to need 7
+    std::size_t served = 0;
+    std::string error;
+    while (served < 64 && (error = serve(fmt::format("vm{}", served))).empty())
+        ++served;
+    EXPECT_EQ(error, pager1::error::kStoreFull);
+    EXPECT_GT(served, 1U);
+    EXPECT_EQ(list().size(), served);
+    EXPECT_EQ(keeper_->count(".rootfs"), served);
+    EXPECT_LE(keeper_->stored().size(), 64U - 5U);
+    ASSERT_EQ(release("vm0"), "");
+    EXPECT_EQ(serve("another"), "");
+}
+
+TEST_F(RootfsServing, WhatItsServerIsHandedCanOnlyBeRead) {
+    start_daemon();
+    ASSERT_EQ(serve("a"), "");
+    be_server_of("a");
+    const Fd connection = must(connect_unix(path_of_socket("a"), SOCK_SEQPACKET, true));
+    std::optional<protocol::ControlMessage> greeting;
+    ASSERT_TRUE(until([&] {
+        if (auto message = protocol::receive_control(connection.get()))
+            greeting = std::move(*message);
+        return greeting.has_value();
+    }));
+    ASSERT_EQ(greeting->type, protocol::ControlType::Chunks);
+    for (const Fd* fd : {&greeting->chunks.data, &greeting->chunks.map}) {
+        EXPECT_EQ(::fcntl(fd->get(), F_GETFL) & O_ACCMODE, O_RDONLY);
+        struct stat info{};
+        ASSERT_EQ(::fstat(fd->get(), &info), 0);
+        EXPECT_EQ(info.st_mode & 0777, 0600U); // and cannot be opened again by another user
+    }
+    // Flags that it sets are not the broker's.
+    EXPECT_EQ(::fcntl(greeting->chunks.index.get(), F_SETFL, O_APPEND | O_NONBLOCK), 0);
+    EXPECT_EQ(::fcntl(map_.get(), F_GETFL) & O_APPEND, 0);
+    // What no server sends ends the connection and nothing else.
+    must(protocol::send_control(connection.get(), protocol::encode(protocol::ControlType::Quit)));
+    EXPECT_TRUE(until([&] {
+        const auto message = protocol::receive_control(connection.get());
+        return !message && message.error().code() == ECONNRESET;
+    }));
+    auto base = must(connect("a"));
+    EXPECT_TRUE(is_right(*base, 0, 4096));
+}
+
 TEST_F(RootfsServing, WhatIsReleasedLeavesNothing) {
     start_daemon();
     const auto before = daemon_fds();
