@@ -175,14 +175,17 @@ Run into_file(Source& source, const test::Disk& disk, int flags) {
     return run;
 }
 
-// Of this device alone; ends with it.
-void throttle(const test::Disk& disk, std::uint64_t bytes) {
+// Of this device alone. A loop device keeps it when its disk goes, so that the next one on it has
+// to be told as well: 0 is no limit.
+void limit_dirty(const test::Disk& disk, std::uint64_t bytes) {
     struct stat status{};
     if (::stat(disk.device().c_str(), &status) != 0) give_up("stat the device");
     const std::string bdi =
         fmt::format("/sys/class/bdi/{}:{}/", major(status.st_rdev), minor(status.st_rdev));
+    constexpr std::uint64_t kAll = 100; // percent of what the host allows
+    const auto limit = bytes > 0 ? std::pair{"max_bytes", bytes} : std::pair{"max_ratio", kAll};
     for (const auto& [name, value] :
-         {std::pair{"strict_limit", std::uint64_t{1}}, {"max_bytes", bytes}}) {
+         {std::pair{"strict_limit", std::uint64_t{bytes > 0 ? 1U : 0U}}, limit}) {
         std::ofstream file(bdi + name);
         file << value << std::flush;
         if (!file) give_up(fmt::format("{}{} cannot be set", bdi, name));
@@ -217,7 +220,7 @@ nlohmann::json measure_on(Source& source, const CacheOptions& options, bool thro
         .bytes = source.size + (std::uint64_t{256} << 20),
         .image_directory = options.folder,
     });
-    if (throttled) throttle(disk, options.throttle_kib << 10);
+    limit_dirty(disk, throttled ? options.throttle_kib << 10 : 0);
     std::vector<Run> memory;
     std::vector<Run> file;
     std::vector<Run> direct;
@@ -228,6 +231,7 @@ nlohmann::json measure_on(Source& source, const CacheOptions& options, bool thro
         direct.push_back(into_file(source, disk, O_DIRECT));
         ratio.push_back(file.back().seconds / memory.back().seconds);
     }
+    limit_dirty(disk, 0); // as it was
     return {
         {"memfd", summary(std::move(memory))},
         {"file", summary(std::move(file))},
